@@ -1,0 +1,45 @@
+/** The port every sink implements, and what it is given: publications in order, as columns. */
+import type { Batch } from "../engine/batch.js";
+import type { ColumnNode } from "../define/definition.js";
+
+/**
+ * How the rows of a result table are identified and laid out, for sinks.
+ * `columns` are all stored columns in order: for windows `window_start`, `window_end`, group columns,
+ * aggregates, `revision`; for sessions `session_start`, `session_end`, …, `revision`;
+ * for rows the event's columns, then `late`, `topic`, `partition`, `offset`.
+ * A revised table's batches carry one more, last column `retracted` (boolean): true means
+ * that the row with this key is withdrawn (two sessions became one).
+ */
+export interface TableLayout {
+  readonly name: string;
+  readonly kind: "windowed" | "session" | "rows" | "late" | "dead_letters" | "bronze";
+  readonly columns: readonly ColumnNode[];
+  /** Columns that identify a row; a row with the same key and a higher revision supersedes. Empty: append-only. */
+  readonly key: readonly string[];
+  /** Timestamp column whose UTC date is `event_date`; null dates go to 1970-01-01. */
+  readonly dateColumn: string;
+}
+
+/** Rows for one table. `sequence` grows by one per publication of a pipeline, over all tables. */
+export interface Publication {
+  readonly sequence: number;
+  readonly table: string;
+  readonly batch: Batch;
+}
+
+export interface Accounting {
+  readonly rows: readonly Readonly<Record<string, string | number | null>>[];
+}
+
+export interface Sink {
+  readonly name: string;
+  /** Create what is missing; refuse what belongs to another pipeline. Returns the last sequence applied (0 when none). */
+  open(): Promise<number>;
+  /**
+   * Apply publications in order, atomically with the sink's own progress; those with a sequence
+   * not above its progress are skipped. After it returns they are durable. Kill it anywhere and
+   * apply again: same content (I7).
+   */
+  apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void>;
+  close(): Promise<void>;
+}
