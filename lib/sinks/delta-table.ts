@@ -1,0 +1,197 @@
+/** One Delta table in a lake's storage: reads its log, commits to it, writes its checkpoints. */
+import { randomUUID } from "node:crypto";
+import * as fs from "node:fs/promises";
+import * as path from "node:path";
+import { MillpondError } from "../errors.js";
+import {
+  type Action,
+  applyActions,
+  checkpointActions,
+  checkpointPath,
+  commitPath,
+  decodeActions,
+  emptySnapshot,
+  encodeActions,
+  type Snapshot,
+} from "./delta-log.js";
+import type { Database } from "./duckdb-database.js";
+import { quoteText } from "./duckdb-types.js";
+import type { LakeStorage } from "./lake-storage.js";
+
+const CHECKPOINT_EVERY = 20;
+/** Other writers that may win before we do; more means that something is wrong. */
+const ATTEMPTS_MAX = 100;
+const ENGINE_INFO = "millpond";
+
+const CHECKPOINT_COLUMNS = {
+  txn: "STRUCT(appId VARCHAR, version BIGINT, lastUpdated BIGINT)",
+  add:
+    "STRUCT(path VARCHAR, partitionValues MAP(VARCHAR, VARCHAR), size BIGINT, " +
+    "modificationTime BIGINT, dataChange BOOLEAN, stats VARCHAR)",
+  remove:
+    "STRUCT(path VARCHAR, deletionTimestamp BIGINT, dataChange BOOLEAN, " +
+    "extendedFileMetadata BOOLEAN, partitionValues MAP(VARCHAR, VARCHAR), size BIGINT)",
+  metaData:
+    "STRUCT(id VARCHAR, name VARCHAR, format STRUCT(provider VARCHAR, " +
+    "options MAP(VARCHAR, VARCHAR)), schemaString VARCHAR, partitionColumns VARCHAR[], " +
+    "configuration MAP(VARCHAR, VARCHAR), createdTime BIGINT)",
+  protocol: "STRUCT(minReaderVersion INTEGER, minWriterVersion INTEGER)",
+};
+
+/** What to commit on top of this snapshot; null: nothing (any more). May throw. */
+export type CommitPlan = (snapshot: Readonly<Snapshot>) => readonly Action[] | null;
+
+export class DeltaTable {
+  readonly name: string;
+  readonly #storage: LakeStorage;
+  readonly #database: Database;
+  /** Tombstones older than this are left out of checkpoints. */
+  readonly #retentionMs: number;
+  #snapshot = emptySnapshot();
+
+  constructor(name: string, storage: LakeStorage, database: Database, retentionMs: number) {
+    this.name = name;
+    this.#storage = storage;
+    this.#database = database;
+    this.#retentionMs = retentionMs;
+  }
+
+  get snapshot(): Readonly<Snapshot> {
+    return this.#snapshot;
+  }
+
+  /** Read the log: the newest checkpoint, then the commits after it. */
+  async load(): Promise<void> {
+    const snapshot = emptySnapshot();
+    const stored = await this.#storage.list(`${this.name}/_delta_log`);
+    const checkpoint = newestVersion(stored, /\/(\d{20})\.checkpoint\.parquet$/);
+    if (checkpoint >= 0) await this.#readCheckpoint(snapshot, checkpoint);
+    const last = newestVersion(stored, /\/(\d{20})\.json$/);
+    for (let version = checkpoint + 1; version <= last; version++) {
+      const actions = await this.#readCommit(version);
+      if (actions === null) throw this.#hole(version);
+      applyActions(snapshot, version, actions);
+    }
+    this.#snapshot = snapshot;
+  }
+
+  /**
+   * Commit what `plan` says for the newest snapshot, as one version. If another writer takes that
+   * version, the plan is asked again. Returns whether something was committed.
+   */
+  async commit(operation: string, plan: CommitPlan): Promise<boolean> {
+    const commitId = randomUUID();
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      const planned = plan(this.#snapshot);
+      if (planned === null) return false;
+      const version = this.#snapshot.version + 1;
+      const timestamp = Date.now();
+      const commitInfo = { timestamp, operation, engineInfo: ENGINE_INFO, commitId };
+      const actions = [{ commitInfo }, ...planned];
+      const winner = await this.#put(version, actions, commitId);
+      applyActions(this.#snapshot, version, winner);
+      if (winner === actions) {
+        if (version > 0 && version % CHECKPOINT_EVERY === 0) await this.#writeCheckpoint();
+        return true;
+      }
+    }
+    throw new MillpondError(
+      "CONFLICT",
+      `Table ${this.name} in the lake: other writers took ${ATTEMPTS_MAX} versions in a row. ` +
+        "Stop the other writers and run again; nothing was written.",
+    );
+  }
+
+  /** The actions that now are this version: ours, or those of the writer who was faster. */
+  async #put(
+    version: number,
+    actions: readonly Action[],
+    commitId: string,
+  ): Promise<readonly Action[]> {
+    const outcome = await this.#tryPut(version, actions);
+    if (outcome === "created") return actions;
+    const found = await this.#readCommit(version);
+    const isOurs = found?.some(({ commitInfo }) => commitInfo?.commitId === commitId);
+    if (isOurs) return actions;
+    if (outcome !== "exists") throw outcome;
+    if (found === null) throw this.#hole(version);
+    return found;
+  }
+
+  /** A failure's outcome is unknown, so it is handed back to be resolved by reading (I5). */
+  async #tryPut(version: number, actions: readonly Action[]): Promise<unknown> {
+    try {
+      const bytes = encodeActions(actions);
+      return await this.#storage.putIfAbsent(commitPath(this.name, version), bytes);
+    } catch (error) {
+      return error;
+    }
+  }
+
+  async #readCommit(version: number): Promise<Action[] | null> {
+    const name = commitPath(this.name, version);
+    const bytes = await this.#storage.get(name);
+    return bytes === null ? null : decodeActions(bytes, name);
+  }
+
+  async #readCheckpoint(snapshot: Snapshot, version: number): Promise<void> {
+    const uri = this.#storage.uri(checkpointPath(this.name, version));
+    const columns = Object.keys(CHECKPOINT_COLUMNS);
+    const fields = columns.map((column) => `'${column}': "${column}"`).join(", ");
+    const rows = await this.#database.rows(
+      `SELECT to_json({${fields}})::VARCHAR AS action FROM read_parquet(${quoteText(uri)})`,
+    );
+    const lines = rows.map(({ action }) => String(action)).join("\n");
+    applyActions(snapshot, version, decodeActions(new TextEncoder().encode(lines), uri));
+  }
+
+  /** Written by DuckDB from the actions as JSON; `_last_checkpoint` is a hint for other readers. */
+  async #writeCheckpoint(): Promise<void> {
+    this.#forgetOldTombstones();
+    const { version } = this.#snapshot;
+    const actions = checkpointActions(this.#snapshot);
+    const { tempDir } = this.#storage;
+    await fs.mkdir(tempDir, { recursive: true });
+    const source = path.join(tempDir, `${randomUUID()}.json`);
+    const target = path.join(tempDir, `${randomUUID()}.parquet`);
+    const types = Object.entries(CHECKPOINT_COLUMNS)
+      .map(([name, type]) => `${name}: ${quoteText(type)}`)
+      .join(", ");
+    try {
+      await fs.writeFile(source, encodeActions(actions));
+      await this.#database.run(
+        `COPY (FROM read_json(${quoteText(source)}, format = 'newline_delimited', ` +
+          `columns = {${types}})) TO ${quoteText(target)} (FORMAT parquet, COMPRESSION zstd)`,
+      );
+    } finally {
+      await fs.rm(source, { force: true });
+    }
+    await this.#storage.putIfAbsent(checkpointPath(this.name, version), { file: target });
+    const hint = new TextEncoder().encode(JSON.stringify({ version, size: actions.length }));
+    await this.#storage.put(`${this.name}/_delta_log/_last_checkpoint`, hint);
+  }
+
+  #forgetOldTombstones(): void {
+    const { removed } = this.#snapshot;
+    for (const [name, { deletionTimestamp }] of removed) {
+      if (deletionTimestamp < Date.now() - this.#retentionMs) removed.delete(name);
+    }
+  }
+
+  #hole(version: number): MillpondError {
+    return new MillpondError(
+      "OUTPUT",
+      `Commit ${commitPath(this.name, version)} of the lake is missing, though later ones are ` +
+        "there. The lake is damaged: restore the file, or write to another output directory.",
+    );
+  }
+}
+
+function newestVersion(files: readonly { readonly path: string }[], pattern: RegExp): number {
+  let newest = -1;
+  for (const file of files) {
+    const match = pattern.exec(file.path);
+    if (match !== null) newest = Math.max(newest, Number(match[1]));
+  }
+  return newest;
+}

@@ -1,0 +1,263 @@
+/**
+ * Batches into DuckDB: columns are copied into the memory of data chunks, which go to an appender.
+ * Uses the bindings under node-api for that, because node-api sets values one by one.
+ */
+import {
+  blobValue,
+  type DuckDBAppender,
+  type DuckDBConnection,
+  DuckDBDataChunk,
+  DuckDBDecimalValue,
+  DuckDBTimestampTZValue,
+  type DuckDBValue,
+  listValue,
+  structValue,
+} from "@duckdb/node-api";
+import duckdb, { type Vector as NativeVector } from "@duckdb/node-bindings";
+import type { ColumnNode, ColumnType } from "../define/definition.js";
+import type { Batch, BytesVector, Column } from "../engine/batch.js";
+import { MillpondError } from "../errors.js";
+import { duckdbType } from "./duckdb-types.js";
+
+/** Rows in one of DuckDB's data chunks. */
+const CHUNK_ROWS = 2048;
+const TWO_POW_32 = 4_294_967_296;
+/** What a list or topK value is taken to occupy; only for the estimate that bounds memory. */
+const ANY_VALUE_BYTES = 64;
+
+/** Appends batches to one DuckDB table. */
+export class BatchAppender {
+  readonly #table: string;
+  readonly #columns: readonly ColumnNode[];
+  readonly #appender: DuckDBAppender;
+  readonly #chunk: DuckDBDataChunk;
+  readonly #scratch = new Int32Array(CHUNK_ROWS * 2);
+  readonly #validity = new Uint8Array(CHUNK_ROWS / 8);
+
+  private constructor(table: string, columns: readonly ColumnNode[], appender: DuckDBAppender) {
+    this.#table = table;
+    this.#columns = columns;
+    this.#appender = appender;
+    this.#chunk = DuckDBDataChunk.create(columns.map(({ type }) => duckdbType(type)));
+  }
+
+  /** `columns` are all columns of the table `schema.table`, in order. */
+  static async open(
+    connection: DuckDBConnection,
+    table: { readonly catalog?: string; readonly name: string },
+    columns: readonly ColumnNode[],
+  ): Promise<BatchAppender> {
+    const appender = await connection.createAppender(table.name, "main", table.catalog);
+    return new BatchAppender(table.name, columns, appender);
+  }
+
+  /**
+   * Append all rows. Columns of the batch beyond the table's are left out; if it lacks the last
+   * one (`retracted`), that is false. Returns about how many bytes were added.
+   *
+   * @throws MillpondError INVARIANT when the batch does not fit the table.
+   */
+  append(batch: Batch): number {
+    const columns = this.#columns.map((_, index) => this.#checkedColumn(batch, index));
+    for (let from = 0; from < batch.rowCount; from += CHUNK_ROWS) {
+      const count = Math.min(CHUNK_ROWS, batch.rowCount - from);
+      this.#chunk.reset();
+      this.#chunk.rowCount = count;
+      for (let index = 0; index < columns.length; index++) {
+        this.#writeColumn(index, columns[index], from, count);
+      }
+      this.#appender.appendDataChunk(this.#chunk);
+    }
+    return estimateBytes(batch);
+  }
+
+  /** Hand over what is buffered; required before the table is read. */
+  flush(): void {
+    this.#appender.flushSync();
+  }
+
+  close(): void {
+    this.#appender.closeSync();
+  }
+
+  #checkedColumn(batch: Batch, index: number): Column {
+    const expected = this.#columns[index];
+    const found = batch.columns[index];
+    if (found === undefined && expected.name === "retracted") return noneRetracted(batch.rowCount);
+    if (found?.name !== expected.name || found.type.kind !== expected.type.kind) {
+      const what = found === undefined ? "no column" : `"${found.name}" (${found.type.kind})`;
+      throw new MillpondError(
+        "INVARIANT",
+        `Rows for table "${this.#table}": found ${what} at position ${index + 1}, expected ` +
+          `"${expected.name}" (${expected.type.kind}). This is a bug in Millpond: report it.`,
+      );
+    }
+    if (!expected.nullable && found.valid?.subarray(0, batch.rowCount).includes(0)) {
+      throw new MillpondError(
+        "INVARIANT",
+        `Rows for table "${this.#table}": found a null in column "${found.name}", which is not ` +
+          "nullable. This is a bug in Millpond: report it.",
+      );
+    }
+    return found;
+  }
+
+  #writeColumn(index: number, column: Column, from: number, count: number): void {
+    const native = duckdb.data_chunk_get_vector(this.#chunk.chunk, index);
+    const { vector, valid } = column;
+    if (vector.kind === "any") {
+      const target = this.#chunk.getColumnVector(index);
+      for (let i = 0; i < count; i++) {
+        const isNull = valid !== null && valid[from + i] === 0;
+        target.setItem(i, isNull ? null : duckdbValue(column.type, vector.values[from + i]));
+      }
+      target.flush();
+      return;
+    }
+    if (valid !== null) this.#writeValidity(native, valid, from, count);
+    if (vector.kind === "bytes") writeBytes(native, vector, valid, from, count);
+    else if (vector.kind === "int64") {
+      this.#writeInt64(native, column.type, vector.values, from, count);
+    } else this.#writeNumbers(native, column.type, vector.values, from, count);
+  }
+
+  #writeValidity(native: NativeVector, valid: Uint8Array, from: number, count: number): void {
+    const bits = this.#validity.fill(0);
+    for (let i = 0; i < count; i++) if (valid[from + i] !== 0) bits[i >> 3] |= 1 << (i & 7);
+    duckdb.vector_ensure_validity_writable(native);
+    const byteCount = Math.ceil(count / 64) * 8;
+    duckdb.copy_data_to_vector_validity(native, 0, bits.buffer, 0, byteCount);
+  }
+
+  #writeNumbers(
+    native: NativeVector,
+    type: ColumnType,
+    values: Float64Array,
+    from: number,
+    count: number,
+  ): void {
+    const scratch = this.#scratch;
+    let byteCount = count * 4;
+    if (type.kind === "timestamp") {
+      byteCount = count * 8;
+      for (let i = 0; i < count; i++) writeMicros(scratch, i * 2, values[from + i]);
+    } else if (type.kind === "boolean") {
+      byteCount = count;
+      const bytes = new Uint8Array(scratch.buffer);
+      for (let i = 0; i < count; i++) bytes[i] = values[from + i] === 1 ? 1 : 0;
+    } else if (type.kind === "int") {
+      for (let i = 0; i < count; i++) scratch[i] = values[from + i];
+    } else {
+      copyOut(native, values, from, count);
+      return;
+    }
+    duckdb.copy_data_to_vector(native, 0, scratch.buffer, 0, byteCount);
+  }
+
+  /** A decimal's storage depends on its precision: up to 4 digits int16, up to 9 int32. */
+  #writeInt64(
+    native: NativeVector,
+    type: ColumnType,
+    values: BigInt64Array,
+    from: number,
+    count: number,
+  ): void {
+    if (type.kind !== "decimal" || type.precision > 9) {
+      copyOut(native, values, from, count);
+      return;
+    }
+    const { buffer } = this.#scratch;
+    const narrow = type.precision <= 4 ? new Int16Array(buffer) : new Int32Array(buffer);
+    for (let i = 0; i < count; i++) narrow[i] = Number(values[from + i]);
+    duckdb.copy_data_to_vector(native, 0, buffer, 0, count * narrow.BYTES_PER_ELEMENT);
+  }
+}
+
+function noneRetracted(rowCount: number): Column {
+  const values = new Float64Array(rowCount);
+  const vector = { kind: "number", values } as const;
+  return { name: "retracted", type: { kind: "boolean" }, valid: null, vector };
+}
+
+function copyOut(
+  native: NativeVector,
+  values: Float64Array | BigInt64Array,
+  from: number,
+  count: number,
+): void {
+  // The bindings take an ArrayBuffer; a shared one (worker threads) is copied.
+  const { buffer, byteOffset } = values;
+  if (buffer instanceof ArrayBuffer) {
+    duckdb.copy_data_to_vector(native, 0, buffer, byteOffset + from * 8, count * 8);
+  } else {
+    const copy = values.slice(from, from + count);
+    duckdb.copy_data_to_vector(native, 0, new Uint8Array(copy.buffer).slice().buffer, 0, count * 8);
+  }
+}
+
+function writeBytes(
+  native: NativeVector,
+  vector: BytesVector,
+  valid: Uint8Array | null,
+  from: number,
+  count: number,
+): void {
+  const { bytes, starts, ends } = vector;
+  for (let i = 0; i < count; i++) {
+    const row = from + i;
+    if (valid !== null && valid[row] === 0) continue;
+    duckdb.vector_assign_string_element_len(native, i, bytes.subarray(starts[row], ends[row]));
+  }
+}
+
+/** Epoch milliseconds as 64-bit microseconds, in two halves: exact, and without a BigInt per value. */
+function writeMicros(target: Int32Array, at: number, ms: number): void {
+  const high = Math.floor(ms / TWO_POW_32);
+  const low = (ms - high * TWO_POW_32) * 1000;
+  const carry = Math.floor(low / TWO_POW_32);
+  target[at] = low - carry * TWO_POW_32;
+  target[at + 1] = high * 1000 + carry;
+}
+
+/** A `RowValue` of this type as node-api takes it. */
+function duckdbValue(type: ColumnType, value: unknown): DuckDBValue {
+  if (value === null || value === undefined) return null;
+  if (type.kind === "list" && Array.isArray(value)) {
+    return listValue(value.map((element) => duckdbValue(type.element, element)));
+  }
+  if (type.kind === "topK" && Array.isArray(value)) {
+    return listValue(
+      value.map((item: { value: unknown; count: unknown }) =>
+        structValue({ value: duckdbValue(type.value, item.value), count: BigInt(`${item.count}`) }),
+      ),
+    );
+  }
+  if (typeof value === "bigint") {
+    return type.kind === "decimal"
+      ? new DuckDBDecimalValue(value, type.precision, type.scale)
+      : value;
+  }
+  if (typeof value === "number") {
+    return type.kind === "timestamp" ? new DuckDBTimestampTZValue(BigInt(value) * 1000n) : value;
+  }
+  if (typeof value === "string" || typeof value === "boolean") return value;
+  if (value instanceof Uint8Array) return blobValue(value);
+  throw new MillpondError(
+    "INVARIANT",
+    `Found a ${typeof value} where a value of type ${type.kind} was expected. This is a bug in ` +
+      "Millpond: report it.",
+  );
+}
+
+function estimateBytes(batch: Batch): number {
+  let bytes = 0;
+  for (const { vector } of batch.columns) {
+    if (vector.kind === "bytes") {
+      const { starts, ends } = vector;
+      // DuckDB keeps 16 bytes a string, and the text.
+      bytes += batch.rowCount * 16;
+      for (let i = 0; i < batch.rowCount; i++) bytes += ends[i] - starts[i];
+    } else bytes += batch.rowCount * (vector.kind === "any" ? ANY_VALUE_BYTES : 8);
+  }
+  return bytes;
+}

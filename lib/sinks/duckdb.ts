@@ -1,0 +1,263 @@
+/**
+ * The DuckDB database: one file with a table per result, holding the latest revision of each row.
+ * Rows and progress change in one transaction; DuckDB's log brings a killed run's file back to the
+ * last one. Keys are not primary keys, because group columns may be null: a revised row is deleted
+ * and inserted anew.
+ */
+import * as fs from "node:fs/promises";
+import * as path from "node:path";
+import type { Batch } from "../engine/batch.js";
+import { MillpondError } from "../errors.js";
+import { Database } from "./duckdb-database.js";
+import type { BatchAppender } from "./duckdb-rows.js";
+import { columnDefinitions, duckdbType, nameList, quoteName, quoteText } from "./duckdb-types.js";
+import { isRevised, revisionColumns } from "./layouts.js";
+import type { Accounting, Publication, Sink, TableLayout } from "./sink.js";
+
+export interface DuckdbOptions {
+  /** The database file; its directory is made if it is missing. */
+  readonly file: string;
+  readonly pipeline: string;
+  /** The tables this database holds; publications for others are passed over. */
+  readonly layouts: readonly TableLayout[];
+}
+
+export interface DuckdbSink extends Sink {
+  /** Replace table `accounting`: one column per key of any row. */
+  setAccounting(accounting: Accounting): Promise<void>;
+}
+
+/** The database sink. While it is open, other processes cannot open the file. */
+export function duckdbSink(options: DuckdbOptions): DuckdbSink {
+  return new DuckdbFile(options);
+}
+
+/** Appenders of one call to `apply`. */
+interface Pass {
+  /** Into the result tables: rows that supersede nothing. */
+  readonly direct: Map<string, BatchAppender>;
+  /** Into temporary tables, to be merged at the end. */
+  readonly staged: Map<string, BatchAppender>;
+}
+
+class DuckdbFile implements DuckdbSink {
+  readonly name = "duckdb";
+  readonly #options: DuckdbOptions;
+  readonly #layouts: ReadonlyMap<string, TableLayout>;
+  #opened: Database | null = null;
+  #sequence = 0;
+
+  constructor(options: DuckdbOptions) {
+    this.#options = options;
+    this.#layouts = new Map(options.layouts.map((layout) => [layout.name, layout]));
+  }
+
+  async open(): Promise<number> {
+    const { file } = this.#options;
+    await fs.mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
+    this.#opened = database;
+    try {
+      await database.transaction(() => this.#claim(database));
+      this.#sequence = await this.#storedSequence(database);
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    return this.#sequence;
+  }
+
+  async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
+    const database = this.#database();
+    await database.transaction(async () => {
+      const pass: Pass = { direct: new Map(), staged: new Map() };
+      try {
+        await this.#append(database, pass, publications, lastSequence);
+      } finally {
+        for (const appender of [...pass.direct.values(), ...pass.staged.values()]) appender.close();
+      }
+      for (const name of pass.staged.keys()) await merge(database, this.#layout(name));
+      await database.run(
+        `UPDATE millpond.progress SET sequence = greatest(sequence, ${lastSequence})`,
+      );
+    });
+    this.#sequence = Math.max(this.#sequence, lastSequence);
+  }
+
+  async setAccounting({ rows }: Accounting): Promise<void> {
+    const database = this.#database();
+    const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+    await database.transaction(async () => {
+      await database.run("DROP TABLE IF EXISTS main.accounting");
+      if (names.length === 0) return;
+      const columns = names.map((name) => `${quoteName(name)} ${accountingType(name, rows)}`);
+      await database.run(`CREATE TABLE main.accounting (${columns.join(", ")})`);
+      for (const row of rows) {
+        const values = names.map((name) => literal(row[name] ?? null)).join(", ");
+        await database.run(`INSERT INTO main.accounting VALUES (${values})`);
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#opened?.close();
+    this.#opened = null;
+  }
+
+  #database(): Database {
+    if (this.#opened !== null) return this.#opened;
+    throw new MillpondError("USAGE", "The DuckDB sink is not open: call open() first.");
+  }
+
+  #layout(name: string): TableLayout {
+    const layout = this.#layouts.get(name);
+    if (layout !== undefined) return layout;
+    throw new MillpondError("INVARIANT", `No layout for table "${name}": a bug in Millpond.`);
+  }
+
+  async #append(
+    database: Database,
+    pass: Pass,
+    publications: AsyncIterable<Publication>,
+    lastSequence: number,
+  ): Promise<void> {
+    for await (const { sequence, table, batch } of publications) {
+      const layout = this.#layouts.get(table);
+      if (layout === undefined || sequence <= this.#sequence || batch.rowCount === 0) continue;
+      if (sequence > lastSequence) {
+        throw new MillpondError(
+          "INVARIANT",
+          `Publication ${sequence} came to a sink that was told that ${lastSequence} is the ` +
+            "last. This is a bug in Millpond: report it.",
+        );
+      }
+      const isStaged = isRevised(layout) && (pass.staged.has(table) || supersedes(batch));
+      const appender = isStaged
+        ? (pass.staged.get(table) ?? (await stage(database, layout)))
+        : (pass.direct.get(table) ?? (await database.appender({ name: table }, layout.columns)));
+      (isStaged ? pass.staged : pass.direct).set(table, appender);
+      appender.append(batch);
+    }
+  }
+
+  /** Create what is missing in an empty or an own file; refuse any other. */
+  async #claim(database: Database): Promise<void> {
+    const { file, pipeline } = this.#options;
+    const found = new Map<string, string>();
+    const stored = await database.rows(
+      "SELECT schema_name || '.' || table_name AS name, " +
+        "string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) AS columns " +
+        "FROM duckdb_columns() WHERE database_name = current_database() AND NOT internal GROUP BY 1",
+    );
+    for (const { name, columns } of stored) found.set(String(name), String(columns));
+    if (found.size > 0 && !found.has("millpond.progress")) {
+      throw new MillpondError(
+        "OUTPUT",
+        `${file} is a DuckDB database that Millpond did not make: it has other tables. ` +
+          "Give another output directory, or move the file away.",
+      );
+    }
+    if (found.size === 0) await createProgress(database, pipeline);
+    const [owner] = await database.rows("SELECT pipeline FROM millpond.progress");
+    if (owner?.pipeline !== pipeline) {
+      throw new MillpondError(
+        "OUTPUT",
+        `${file} belongs to pipeline "${String(owner?.pipeline)}", not "${pipeline}". ` +
+          "Give another output directory.",
+      );
+    }
+    for (const layout of this.#layouts.values()) {
+      await this.#createTable(database, layout, found.get(`main.${layout.name}`));
+    }
+  }
+
+  async #createTable(
+    database: Database,
+    { name, columns }: TableLayout,
+    found: string | undefined,
+  ): Promise<void> {
+    if (found === undefined) {
+      await database.run(`CREATE TABLE main.${quoteName(name)} (${columnDefinitions(columns)})`);
+      return;
+    }
+    const expected = columns.map((column) => `${column.name} ${storedType(column.type)}`);
+    if (found !== expected.join(", ")) {
+      throw new MillpondError(
+        "OUTPUT",
+        `Table "${name}" in ${this.#options.file} has the columns (${found}), but the pipeline's ` +
+          `definition now asks for (${expected.join(", ")}). Give another output directory.`,
+      );
+    }
+  }
+
+  async #storedSequence(database: Database): Promise<number> {
+    const [row] = await database.rows("SELECT sequence FROM millpond.progress");
+    return Number(row?.sequence ?? 0);
+  }
+}
+
+async function createProgress(database: Database, pipeline: string): Promise<void> {
+  await database.run("CREATE SCHEMA millpond");
+  await database.run("CREATE TABLE millpond.progress (pipeline VARCHAR, sequence BIGINT)");
+  await database.run(`INSERT INTO millpond.progress VALUES (${quoteText(pipeline)}, 0)`);
+}
+
+/** A type as `duckdb_columns()` spells it. */
+function storedType(type: TableLayout["columns"][number]["type"]): string {
+  return duckdbType(type).toString();
+}
+
+function stageName(layout: TableLayout): string {
+  return `stage_${layout.name}`;
+}
+
+async function stage(database: Database, layout: TableLayout): Promise<BatchAppender> {
+  const columns = revisionColumns(layout);
+  const name = stageName(layout);
+  await database.run(`CREATE TEMP TABLE ${quoteName(name)} (${columnDefinitions(columns)})`);
+  return database.appender({ catalog: "temp", name }, columns);
+}
+
+/** Whether a row of the batch may take the place of one that is there. */
+function supersedes({ columns, rowCount }: Batch): boolean {
+  return columns.some(
+    ({ name, vector }) =>
+      (name === "revision" || name === "retracted") &&
+      vector.kind === "number" &&
+      vector.values.subarray(0, rowCount).some((value) => value !== 0),
+  );
+}
+
+/** Of each key's staged rows the highest revision takes the place of what the table has. */
+async function merge(database: Database, layout: TableLayout): Promise<void> {
+  const table = `main.${quoteName(layout.name)}`;
+  const staged = `temp.${quoteName(stageName(layout))}`;
+  const latest = `temp.${quoteName(`latest_${layout.name}`)}`;
+  const keys = layout.key.map(quoteName);
+  const sameKey = keys.map((key) => `target.${key} IS NOT DISTINCT FROM latest.${key}`);
+  // The later of two equal revisions wins, as it would across two calls.
+  await database.run(
+    `CREATE TEMP TABLE ${quoteName(`latest_${layout.name}`)} AS SELECT * FROM ${staged} QUALIFY ` +
+      `row_number() OVER (PARTITION BY ${keys.join(", ")} ORDER BY revision DESC, rowid DESC) = 1`,
+  );
+  await database.run(
+    `DELETE FROM ${table} AS target USING ${latest} AS latest WHERE ${sameKey.join(" AND ")}`,
+  );
+  await database.run(
+    `INSERT INTO ${table} SELECT ${nameList(layout.columns)} FROM ${latest} WHERE NOT retracted`,
+  );
+  await database.run(`DROP TABLE ${latest}`);
+  await database.run(`DROP TABLE ${staged}`);
+}
+
+function accountingType(name: string, rows: Accounting["rows"]): string {
+  const values = rows.map((row) => row[name] ?? null).filter((value) => value !== null);
+  if (values.some((value) => typeof value === "string")) return "VARCHAR";
+  return values.every((value) => Number.isSafeInteger(value)) ? "BIGINT" : "DOUBLE";
+}
+
+function literal(value: string | number | null): string {
+  if (value === null) return "NULL";
+  if (typeof value === "string") return quoteText(value);
+  return Number.isFinite(value) ? String(value) : `'${value}'::DOUBLE`;
+}

@@ -1,0 +1,149 @@
+/** Where a lake's files are: a small port, and its implementation on a local directory. */
+import { randomUUID } from "node:crypto";
+import * as fs from "node:fs/promises";
+import * as path from "node:path";
+import { MillpondError } from "../errors.js";
+
+export interface StoredFile {
+  /** Relative to the storage's root, with "/". */
+  readonly path: string;
+  readonly size: number;
+}
+
+/** A local file to be taken over (moved), or bytes. */
+export type Content = Uint8Array | { readonly file: string };
+
+export interface LakeStorage {
+  /** Atomic and durable: readers see the whole file or none. "exists": nothing was written. */
+  putIfAbsent(path: string, content: Content): Promise<"created" | "exists">;
+  /** Atomic replacement, for files that are only hints. */
+  put(path: string, bytes: Uint8Array): Promise<void>;
+  /** Null when absent. */
+  get(path: string): Promise<Uint8Array | null>;
+  /** Files under this folder, at any depth, ascending by path. */
+  list(folder: string): Promise<StoredFile[]>;
+  /** No error when absent. */
+  delete(path: string): Promise<void>;
+  /** What DuckDB reads the file by. */
+  uri(path: string): string;
+  /** A local folder for files that are being made; its content may be deleted at any open. */
+  readonly tempDir: string;
+}
+
+/** A lake in a local directory. A file appears under its name by a hard link to a synced file. */
+export class LocalLakeStorage implements LakeStorage {
+  readonly #root: string;
+  readonly tempDir: string;
+
+  constructor(root: string, tempDir: string) {
+    this.#root = path.resolve(root);
+    this.tempDir = path.resolve(tempDir);
+  }
+
+  putIfAbsent(name: string, content: Content): Promise<"created" | "exists"> {
+    const target = this.uri(name);
+    return explained(`write ${target}`, async () => {
+      const staged = content instanceof Uint8Array ? await this.#stage(content) : content.file;
+      await sync(staged);
+      await fs.mkdir(path.dirname(target), { recursive: true });
+      try {
+        await fs.link(staged, target);
+        await sync(path.dirname(target));
+        return "created";
+      } catch (error) {
+        if (hasCode(error, "EEXIST")) return "exists";
+        throw error;
+      } finally {
+        await fs.rm(staged, { force: true });
+      }
+    });
+  }
+
+  put(name: string, bytes: Uint8Array): Promise<void> {
+    const target = this.uri(name);
+    return explained(`write ${target}`, async () => {
+      const staged = await this.#stage(bytes);
+      await fs.mkdir(path.dirname(target), { recursive: true });
+      await fs.rename(staged, target);
+    });
+  }
+
+  get(name: string): Promise<Uint8Array | null> {
+    const target = this.uri(name);
+    return explained(`read ${target}`, async () => {
+      try {
+        return await fs.readFile(target);
+      } catch (error) {
+        if (hasCode(error, "ENOENT")) return null;
+        throw error;
+      }
+    });
+  }
+
+  list(folder: string): Promise<StoredFile[]> {
+    return explained(`list ${this.uri(folder)}`, async () => {
+      const files: StoredFile[] = [];
+      await this.#collect(folder, files);
+      return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+    });
+  }
+
+  delete(name: string): Promise<void> {
+    const target = this.uri(name);
+    return explained(`delete ${target}`, () => fs.rm(target, { force: true }));
+  }
+
+  uri(name: string): string {
+    return path.join(this.#root, name);
+  }
+
+  async #stage(bytes: Uint8Array): Promise<string> {
+    await fs.mkdir(this.tempDir, { recursive: true });
+    const staged = path.join(this.tempDir, randomUUID());
+    await fs.writeFile(staged, bytes);
+    return staged;
+  }
+
+  async #collect(folder: string, files: StoredFile[]): Promise<void> {
+    for (const entry of await entriesOf(this.uri(folder))) {
+      const name = `${folder}/${entry.name}`;
+      if (entry.isDirectory()) await this.#collect(name, files);
+      else files.push({ path: name, size: (await fs.stat(this.uri(name))).size });
+    }
+  }
+}
+
+async function entriesOf(folder: string) {
+  try {
+    return await fs.readdir(folder, { withFileTypes: true });
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+async function sync(file: string): Promise<void> {
+  const handle = await fs.open(file, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
+
+async function explained<T>(what: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof MillpondError) throw error;
+    const advice = hasCode(error, "ENOSPC")
+      ? "The disk is full: free some space and run again; nothing is damaged."
+      : "Check the directory and its permissions, then run again.";
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new MillpondError("STORAGE", `Could not ${what}: ${detail}. ${advice}`, { cause: error });
+  }
+}
