@@ -1,0 +1,66 @@
+/** Every aggregate in DuckDB SQL; the approximate ones exactly, for a comparison with tolerance. */
+import type { AggregateNode, ColumnNode, ColumnType } from "../../lib/define/definition.js";
+import { expressionSql } from "./expression-sql.js";
+import { resultSql, workingType } from "./sql-types.js";
+
+/** Order of the log, as `first` and `last` see it. */
+const LOG_ORDER = "__t, __p, __o";
+
+/** The aggregate's result, over rows that hold `columns` and `__t`, `__p`, `__o`. */
+export function aggregateSql(
+  aggregate: AggregateNode,
+  columns: ReadonlyMap<string, ColumnType>,
+  result: ColumnNode,
+): string {
+  const filter = aggregate.filter && expressionSql(aggregate.filter, columns).sql;
+  const argument = aggregate.arg && expressionSql(aggregate.arg, columns).sql;
+  const conditions = [filter, argument && `${argument} IS NOT NULL`].filter(Boolean);
+  const where = conditions.length === 0 ? "" : ` FILTER (WHERE ${conditions.join(" AND ")})`;
+  const value = valueSql(aggregate, argument ?? "", where);
+  const cast = `CAST(${value} AS ${workingType(result.type)})`;
+  return resultSql(
+    result.nullable ? cast : `coalesce(${cast}, ${emptyValue(result)})`,
+    result.type,
+  );
+}
+
+/** What a result that is never null shows for no input: an empty list, or zero. */
+const emptyValue = (result: ColumnNode): string =>
+  result.type.kind === "topK" || result.type.kind === "list" ? "[]" : "0";
+
+function valueSql(aggregate: AggregateNode, argument: string, where: string): string {
+  const asDouble = `CAST(${argument} AS DOUBLE)`;
+  switch (aggregate.fn) {
+    case "count":
+      return `count(*)${where}`;
+    case "sum":
+    case "min":
+    case "max":
+      return `${aggregate.fn}(${argument})${where}`;
+    case "avg":
+      return `avg(${argument})${where}`;
+    case "first":
+      return `first(${argument} ORDER BY ${LOG_ORDER})${where}`;
+    case "last":
+      return `last(${argument} ORDER BY ${LOG_ORDER})${where}`;
+    case "variance":
+      return `var_samp(${asDouble})${where}`;
+    case "stddev":
+      return `stddev_samp(${asDouble})${where}`;
+    case "countDistinct":
+    case "approxCountDistinct":
+      return `count(DISTINCT ${argument})${where}`;
+    case "quantile": {
+      // The lower quantile, as the DDSketch paper (arXiv:1908.10693) defines it.
+      const rank = `1 + floor(CAST(${aggregate.q} AS DOUBLE) * (count(${argument})${where} - 1))`;
+      return `list_sort(list(${asDouble})${where})[CAST(${rank} AS BIGINT)]`;
+    }
+    case "topK": {
+      const entries = `map_entries(histogram(${argument})${where})`;
+      const byRank = `list_sort(list_transform(${entries},
+        lambda e: {'rank': -(e."value"::BIGINT), 'item': e."key"}))[1:${aggregate.k}]`;
+      return `list_transform(${byRank},
+        lambda e: {'value': e."item", 'count': -(e."rank")})`;
+    }
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Decoding by DuckDB: each declared field's value, or why the record is a dead letter.
+ * Two limits: DuckDB re-serialises JSON numbers, so those with a fraction or exponent are judged
+ * by their first 15 digits; ISO years outside 0001–9999 are not read.
+ */
+import type {
+  ColumnType,
+  FieldNode,
+  ScalarType,
+  StreamNode,
+  TimestampFormat,
+} from "../../lib/define/definition.js";
+import { expressionSql } from "./expression-sql.js";
+import { literalSql, quoteName, quoteText, workingType } from "./sql-types.js";
+
+/** SQL for one JSON value: whether it has the declared kind, and its value (null: out of range). */
+interface ValueSql {
+  readonly isKind: string;
+  readonly value: string;
+}
+
+const ISO_INSTANT =
+  "^([0-9]{4}-[0-9]{2}-[0-9]{2})" +
+  "(?:[Tt ]([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\\.([0-9]+))?)?" +
+  "([Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9])?)?)?$";
+const ISO_GROUPS = "['d', 'h', 'mi', 's', 'f', 'z', 'sign', 'zh', 'zm']";
+const EXACT = "DECIMAL(38,9)";
+const INSTANT_MS_MAX = "8640000000000000";
+
+/**
+ * A query over `source` (columns o, line, fault, ts) that gives offset `__o`, `__reason` (null for
+ * an event), event time `__t` and every field by its name.
+ */
+export function decodeSql(stream: StreamNode, source: string): string {
+  const paths = allPaths(stream.fields);
+  const list = `[${paths.map((path) => quoteText(path)).join(", ")}]`;
+  const at = (path: readonly string[]): number => paths.indexOf(jsonPath(path)) + 1;
+  const values: string[] = [];
+  const reasons: string[] = [];
+  for (const [index, field] of stream.fields.entries()) {
+    const { value, reason } = fieldSql(field, at);
+    values.push(`${value} AS ${quoteName(field.name)}`);
+    reasons.push(`${reason} AS __reason${index}`);
+  }
+  const eventTime = quoteName(stream.eventTime);
+  const reasonNames = stream.fields.map((_, index) => `__reason${index}`);
+  const future = `CASE WHEN ${eventTime} > ts + ${stream.maxAheadMs}
+    THEN 'event_time_in_future' END`;
+  const reason = ["fault", ...reasonNames, future, failedCheckSql(stream)].join(", ");
+  const names = stream.fields.map((field) => quoteName(field.name)).join(", ");
+  return `WITH checked AS MATERIALIZED (
+      SELECT o, ts, coalesce(fault, CASE WHEN NOT json_valid(line) THEN 'malformed' END) AS fault,
+        CASE WHEN fault IS NULL AND json_valid(line) THEN line ELSE '{}' END AS doc
+      FROM ${source}),
+    extracted AS (
+      SELECT o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault,
+        json_extract(doc, ${list})::VARCHAR[] AS j, json_extract_string(doc, ${list}) AS s
+      FROM checked),
+    fields AS (SELECT o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM extracted)
+    SELECT o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names} FROM fields`;
+}
+
+function failedCheckSql(stream: StreamNode): string {
+  const columns = new Map<string, ColumnType>(stream.fields.map((f) => [f.name, f.type]));
+  const checks = stream.fields.flatMap((field) => field.checks);
+  if (checks.length === 0) return "NULL";
+  const failed = checks.map((check) => `(${expressionSql(check, columns).sql}) IS FALSE`);
+  return `CASE WHEN ${failed.join(" OR ")} THEN 'failed_check' END`;
+}
+
+/** A declared path's key that is twice in its object makes the record malformed. */
+function repeatedKeySql(fields: readonly FieldNode[]): string {
+  const keysByParent = new Map<string, Set<string>>();
+  for (const { path } of fields) {
+    for (let depth = 0; depth < path.length; depth++) {
+      const parent = jsonPath(path.slice(0, depth));
+      keysByParent.set(parent, (keysByParent.get(parent) ?? new Set()).add(path[depth]));
+    }
+  }
+  const repeated = [...keysByParent].map(([parent, keys]) => {
+    const declared = [...keys].map((key) => quoteText(key)).join(", ");
+    const found = `list_filter(json_keys(doc, ${quoteText(parent)}),
+      lambda k: k IN (${declared}))`;
+    return `len(${found}) > len(list_distinct(${found}))`;
+  });
+  return `CASE WHEN ${repeated.join(" OR ")} THEN 'malformed' END`;
+}
+
+const jsonPath = (path: readonly string[]): string => `$${path.map((key) => `."${key}"`).join("")}`;
+
+function allPaths(fields: readonly FieldNode[]): string[] {
+  const paths = new Set<string>();
+  for (const { path } of fields) {
+    for (let length = 1; length <= path.length; length++) {
+      paths.add(jsonPath(path.slice(0, length)));
+    }
+  }
+  return [...paths];
+}
+
+function fieldSql(
+  field: FieldNode,
+  at: (path: readonly string[]) => number,
+): { value: string; reason: string } {
+  const index = at(field.path);
+  const json = `j[${index}]`;
+  const { isKind, value } = valueSql(field, json, `s[${index}]`);
+  const fallback =
+    field.default === undefined || field.type.kind !== scalarOf(field.type).kind
+      ? "NULL"
+      : literalSql(field.default, scalarOf(field.type));
+  const whenNull = field.nullable ? "NULL" : fallback;
+  const absentIsFine = field.nullable || field.default !== undefined;
+  const parents = field.path.slice(1).map((_, i) => `j[${at(field.path.slice(0, i + 1))}]`);
+  const parentIsNoObject = parents
+    .map((parent) => `(${parent} <> 'null' AND NOT starts_with(${parent}, '{'))`)
+    .join(" OR ");
+  return {
+    value: `CASE WHEN ${json} IS NULL THEN ${fallback} WHEN ${json} = 'null' THEN ${whenNull}
+      ELSE ${value} END`,
+    reason: `CASE ${parentIsNoObject === "" ? "" : `WHEN ${parentIsNoObject} THEN 'wrong_type'`}
+      WHEN ${json} IS NULL OR ${json} = 'null'
+        THEN ${absentIsFine ? "NULL" : "'missing_field'"}
+      WHEN NOT coalesce(${isKind}, false) THEN 'wrong_type'
+      WHEN ${value} IS NULL THEN 'out_of_range' END`,
+  };
+}
+
+const scalarOf = (type: ColumnType): ScalarType => {
+  if (type.kind === "list") return type.element;
+  if (type.kind === "topK" || type.kind === "bytes") return { kind: "string" };
+  return type;
+};
+
+function valueSql(field: FieldNode, json: string, text: string): ValueSql {
+  if (field.type.kind !== "list") return scalarSql(field, scalarOf(field.type), json, text);
+  const elements = `json_extract(${json}, '$[*]')`;
+  const element = scalarSql(field, field.type.element, "e::VARCHAR", "json_extract_string(e, '$')");
+  const parsed = `list_transform(${elements}, lambda e: ${element.value})`;
+  const kinds = `list_transform(${elements}, lambda e: coalesce(${element.isKind}, false))`;
+  return {
+    isKind: `(starts_with(${json}, '[') AND NOT list_contains(${kinds}, false))`,
+    value: `CASE WHEN len(list_filter(${parsed}, lambda e: e IS NULL)) = 0
+      THEN CAST(${parsed} AS ${workingType(field.type)}) END`,
+  };
+}
+
+function scalarSql(field: FieldNode, type: ScalarType, json: string, text: string): ValueSql {
+  const isNumber = `regexp_matches(${json}, '^-?[0-9]')`;
+  const exact = `TRY_CAST(${json} AS ${EXACT})`;
+  switch (type.kind) {
+    case "string": {
+      const allowed = field.oneOf?.map((value) => quoteText(value)).join(", ");
+      const value =
+        allowed === undefined ? text : `CASE WHEN ${text} IN (${allowed}) THEN ${text} END`;
+      return { isKind: `starts_with(${json}, '"')`, value };
+    }
+    case "boolean":
+      return { isKind: `${json} IN ('true', 'false')`, value: `(${json} = 'true')` };
+    case "int":
+    case "bigint":
+      return {
+        isKind: `(${isNumber} AND coalesce(${exact} % 1 = 0, true))`,
+        value: `TRY_CAST(${exact} AS ${workingType(type)})`,
+      };
+    case "double":
+      return {
+        isKind: isNumber,
+        value: `CASE WHEN isfinite(TRY_CAST(${json} AS DOUBLE)) THEN TRY_CAST(${json} AS DOUBLE) END`,
+      };
+    case "decimal": {
+      const value = `TRY_CAST(${json} AS ${workingType(type)})`;
+      const isExact = `TRY_CAST(${json} AS DECIMAL(38,18)) = ${value}`;
+      return { isKind: isNumber, value: `CASE WHEN ${isExact} THEN ${value} END` };
+    }
+    case "timestamp": {
+      const format = field.format ?? { kind: "iso" };
+      if (format.kind === "iso") {
+        const ms = isoMsSql(text, format);
+        return { isKind: `(starts_with(${json}, '"') AND ${ms} IS NOT NULL)`, value: inRange(ms) };
+      }
+      return { isKind: isNumber, value: inRange(epochMsSql(exact, format.kind)) };
+    }
+  }
+}
+
+const inRange = (ms: string): string =>
+  `CASE WHEN abs(${ms}) <= ${INSTANT_MS_MAX} THEN (${ms})::BIGINT END`;
+
+/** Seconds since the epoch plus the first three digits of the fraction: floored, before 1970 too. */
+function isoMsSql(text: string, format: TimestampFormat): string {
+  const m = `(regexp_extract(${text}, ${quoteText(ISO_INSTANT)}, ${ISO_GROUPS}))`;
+  const number = (group: string): string => `coalesce(TRY_CAST(${m}.${group} AS BIGINT), 0)`;
+  const day = `epoch_ms(TRY_CAST(${m}.d AS DATE)::TIMESTAMP)`;
+  const time = `${number("h")} * 3600000 + ${number("mi")} * 60000 + ${number("s")} * 1000`;
+  const fraction = `TRY_CAST(rpad(left(${m}.f, 3), 3, '0') AS BIGINT)`;
+  const offset = `(CASE ${m}.sign WHEN '-' THEN -1 ELSE 1 END) *
+    (${number("zh")} * 3600000 + ${number("zm")} * 60000)`;
+  const ms = `(${day} + ${time} + ${fraction} - ${offset})`;
+  if (format.withoutOffset === "utc") return ms;
+  return `(CASE WHEN ${m}.z <> '' THEN ${ms} END)`;
+}
+
+function epochMsSql(exact: string, kind: "epoch_s" | "epoch_ms" | "epoch_us"): string {
+  if (kind === "epoch_s") return `TRY_CAST(TRY(floor(${exact} * 1000)) AS HUGEINT)`;
+  const whole = `TRY_CAST(floor(${exact}) AS HUGEINT)`;
+  if (kind === "epoch_ms") return whole;
+  return `((${whole} - ((${whole} % 1000) + 1000) % 1000) // 1000)`;
+}
