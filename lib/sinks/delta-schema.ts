@@ -88,8 +88,10 @@ function bound(type: ColumnType, text: string | undefined): string | null {
   switch (type.kind) {
     case "int":
     case "bigint":
-    case "decimal":
       return text;
+    case "decimal":
+      // DuckDB writes decimal(2,2) as ".25", which is not JSON.
+      return text.replace(/^(-?)\./, "$10.");
     case "double":
       return Number.isFinite(Number(text)) ? JSON.stringify(Number(text)) : null;
     case "string":

@@ -10,7 +10,7 @@ import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
 import { Database } from "./duckdb-database.js";
 import type { BatchAppender } from "./duckdb-rows.js";
-import { columnDefinitions, duckdbType, nameList, quoteName, quoteText } from "./duckdb-types.js";
+import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
 import { isRevised, revisionColumns } from "./layouts.js";
 import type { Accounting, Publication, Sink, TableLayout } from "./sink.js";
 
@@ -143,21 +143,19 @@ class DuckdbFile implements DuckdbSink {
   /** Create what is missing in an empty or an own file; refuse any other. */
   async #claim(database: Database): Promise<void> {
     const { file, pipeline } = this.#options;
-    const found = new Map<string, string>();
     const stored = await database.rows(
-      "SELECT schema_name || '.' || table_name AS name, " +
-        "string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_index) AS columns " +
-        "FROM duckdb_columns() WHERE database_name = current_database() AND NOT internal GROUP BY 1",
+      "SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() " +
+        "WHERE database_name = current_database()",
     );
-    for (const { name, columns } of stored) found.set(String(name), String(columns));
-    if (found.size > 0 && !found.has("millpond.progress")) {
+    const isOurs = stored.some(({ name }) => name === "millpond.progress");
+    if (stored.length > 0 && !isOurs) {
       throw new MillpondError(
         "OUTPUT",
         `${file} is a DuckDB database that Millpond did not make: it has other tables. ` +
           "Give another output directory, or move the file away.",
       );
     }
-    if (found.size === 0) await createProgress(database, pipeline);
+    if (!isOurs) await createProgress(database, pipeline);
     const [owner] = await database.rows("SELECT pipeline FROM millpond.progress");
     if (owner?.pipeline !== pipeline) {
       throw new MillpondError(
@@ -166,26 +164,28 @@ class DuckdbFile implements DuckdbSink {
           "Give another output directory.",
       );
     }
+    const layouts = await database.rows("SELECT name, columns FROM millpond.layouts");
+    const found = new Map(layouts.map(({ name, columns }) => [name, columns]));
     for (const layout of this.#layouts.values()) {
-      await this.#createTable(database, layout, found.get(`main.${layout.name}`));
+      await this.#createTable(database, layout, found.get(layout.name));
     }
   }
 
   async #createTable(
     database: Database,
     { name, columns }: TableLayout,
-    found: string | undefined,
+    found: unknown,
   ): Promise<void> {
+    const expected = columnDefinitions(columns);
     if (found === undefined) {
-      await database.run(`CREATE TABLE main.${quoteName(name)} (${columnDefinitions(columns)})`);
-      return;
-    }
-    const expected = columns.map((column) => `${column.name} ${storedType(column.type)}`);
-    if (found !== expected.join(", ")) {
+      await database.run(`CREATE TABLE main.${quoteName(name)} (${expected})`);
+      const row = `${quoteText(name)}, ${quoteText(expected)}`;
+      await database.run(`INSERT INTO millpond.layouts VALUES (${row})`);
+    } else if (found !== expected) {
       throw new MillpondError(
         "OUTPUT",
-        `Table "${name}" in ${this.#options.file} has the columns (${found}), but the pipeline's ` +
-          `definition now asks for (${expected.join(", ")}). Give another output directory.`,
+        `Table "${name}" in ${this.#options.file} has the columns (${String(found)}), but the ` +
+          `definition now asks for (${expected}). Give another output directory.`,
       );
     }
   }
@@ -199,12 +199,9 @@ class DuckdbFile implements DuckdbSink {
 async function createProgress(database: Database, pipeline: string): Promise<void> {
   await database.run("CREATE SCHEMA millpond");
   await database.run("CREATE TABLE millpond.progress (pipeline VARCHAR, sequence BIGINT)");
+  // The columns that each table was made with, to tell a changed definition by.
+  await database.run("CREATE TABLE millpond.layouts (name VARCHAR, columns VARCHAR)");
   await database.run(`INSERT INTO millpond.progress VALUES (${quoteText(pipeline)}, 0)`);
-}
-
-/** A type as `duckdb_columns()` spells it. */
-function storedType(type: TableLayout["columns"][number]["type"]): string {
-  return duckdbType(type).toString();
 }
 
 function stageName(layout: TableLayout): string {

@@ -89,11 +89,11 @@ export class RowStage {
   async #open(): Promise<BatchAppender> {
     const definitions = columnDefinitions(this.#columns);
     await this.#database.run(`CREATE OR REPLACE TABLE ${this.#stage()} (${definitions})`);
-    return this.#database.appender({ name: `stage_${this.#table}` }, this.#columns);
+    return this.#database.appender({ name: this.#table }, this.#columns);
   }
 
   #stage(): string {
-    return quoteName(`stage_${this.#table}`);
+    return quoteName(this.#table);
   }
 }
 
