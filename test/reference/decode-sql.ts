@@ -163,11 +163,10 @@ function scalarSql(field: FieldNode, type: ScalarType, json: string, text: strin
         isKind: `(${isNumber} AND coalesce(${exact} % 1 = 0, true))`,
         value: `TRY_CAST(${exact} AS ${workingType(type)})`,
       };
-    case "double":
-      return {
-        isKind: isNumber,
-        value: `CASE WHEN isfinite(TRY_CAST(${json} AS DOUBLE)) THEN TRY_CAST(${json} AS DOUBLE) END`,
-      };
+    case "double": {
+      const value = `TRY_CAST(${json} AS DOUBLE)`;
+      return { isKind: isNumber, value: `CASE WHEN isfinite(${value}) THEN ${value} END` };
+    }
     case "decimal": {
       const value = `TRY_CAST(${json} AS ${workingType(type)})`;
       const isExact = `TRY_CAST(${json} AS DECIMAL(38,18)) = ${value}`;
@@ -187,7 +186,7 @@ function scalarSql(field: FieldNode, type: ScalarType, json: string, text: strin
 const inRange = (ms: string): string =>
   `CASE WHEN abs(${ms}) <= ${INSTANT_MS_MAX} THEN (${ms})::BIGINT END`;
 
-/** Seconds since the epoch plus the first three digits of the fraction: floored, before 1970 too. */
+/** Whole seconds plus the first three digits of the fraction: floored, before 1970 too. */
 function isoMsSql(text: string, format: TimestampFormat): string {
   const m = `(regexp_extract(${text}, ${quoteText(ISO_INSTANT)}, ${ISO_GROUPS}))`;
   const number = (group: string): string => `coalesce(TRY_CAST(${m}.${group} AS BIGINT), 0)`;

@@ -188,7 +188,7 @@ function arithmeticSql(op: keyof typeof ARITHMETIC, a: TypedSql, b: TypedSql): T
   return { sql: `TRY_CAST(${result} AS ${workingType(type)})`, type };
 }
 
-/** neg and abs: an int becomes a bigint, since -(-2^31) needs one; a result beyond 64 bits is null. */
+/** neg and abs: an int becomes a bigint, as -(-2^31) needs one; beyond 64 bits is null. */
 function keepType({ sql, type }: TypedSql, apply: (sql: string) => string): TypedSql {
   if (isWhole(type)) return { sql: asBigint(apply(`${sql}::HUGEINT`)), type: BIGINT };
   return { sql: `(${apply(sql)})`, type };

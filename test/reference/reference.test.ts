@@ -64,7 +64,7 @@ const deduplicated = (withinMs?: number): StreamNode => ({
   dedup: withinMs === undefined ? { id: "id" } : { id: "id", withinMs },
 });
 
-const sliding = (size: number, every = size): WindowNode => ({
+const sliding = (size: number, every = size): Extract<WindowNode, { kind: "sliding" }> => ({
   kind: "sliding",
   sizeMs: size * MINUTE_MS,
   everyMs: every * MINUTE_MS,
@@ -152,11 +152,20 @@ async function over(
     name: "tiny",
     parameters: [],
     streams: [stream],
-    references: [],
+    references: [
+      {
+        name: "people",
+        path: "people.csv",
+        format: "csv",
+        columns: ["login", "name"].map((name) => ({ name, type: string, nullable: false })),
+      },
+    ],
     tables: [table],
     sinks: [],
   };
-  opened = await referenceTables(definition, { files });
+  const people = join(folder, "people.csv");
+  await writeFile(people, "login,name\nu,Ursula\nw,Walter\n");
+  opened = await referenceTables(definition, { files, references: new Map([["people", people]]) });
   return opened;
 }
 
@@ -189,7 +198,7 @@ const numbers = async (
 };
 
 describe("windows", () => {
-  test("an event is late once the watermark of the events before it reached its window's end", async () => {
+  test("an event is late once the watermark before it reached its window's end", async () => {
     // Before offset 2 the watermark is 3 - 2 = 1, so [0, 1) is closed; before offset 1 it was -2.
     const tables = await over(activity, windowed(sliding(1)), [
       { at: 0 },
@@ -233,8 +242,8 @@ describe("windows", () => {
     expect(await numbers(tables)).toEqual({ filtered: 1, counted: 2, late: 1, duplicates: 0 });
   });
 
-  test("a sliding window's event counts only in those of its windows that are still open", async () => {
-    // Before offset 1 the watermark is 5: of [2,5) [3,6) [4,7), the windows of minute 4, one is shut.
+  test("a sliding window's event counts only in its windows that are still open", async () => {
+    // Before offset 1 the watermark is 5: of minute 4's windows [2,5) [3,6) [4,7) one is shut.
     const tables = await over(activity, windowed(sliding(3, 1)), [{ at: 7 }, { at: 4 }]);
     expect(await spans(tables)).toEqual([
       [3, 6, 1],
@@ -248,11 +257,7 @@ describe("windows", () => {
 
   test("windows are aligned to the epoch plus the offset, before 1970 too", async () => {
     const before1970 = -BASE_MS / MINUTE_MS - 1; // one minute before the epoch
-    const window: WindowNode = {
-      ...sliding(5),
-      kind: "sliding",
-      offsetMs: MINUTE_MS,
-    } as WindowNode;
+    const window = { ...sliding(5), offsetMs: MINUTE_MS };
     const rows = await (await over(activity, windowed(window), [{ at: before1970 }])).table(
       "result",
     );
@@ -305,7 +310,7 @@ describe("sessions", () => {
 
 describe("dedup", () => {
   test("a duplicate of a duplicate is found although the first is out of reach", async () => {
-    // within = 5: at offset 4 the watermark is 8, the id's copy at 4 is within reach, that at 0 not.
+    // At offset 4 the watermark is 8: the reach of 5 takes in the copy at 4, not the one at 0.
     const tables = await over(deduplicated(5 * MINUTE_MS), windowed(sliding(60)), [
       { id: "x", at: 0 },
       { at: 6 },
@@ -325,7 +330,7 @@ describe("dedup", () => {
     expect(await numbers(tables)).toEqual({ filtered: 0, counted: 3, late: 0, duplicates: 0 });
   });
 
-  test("an event older than the reach cannot be checked and is late, its window open or not", async () => {
+  test("an event older than the reach cannot be checked and is late, its window open", async () => {
     const tables = await over(deduplicated(5 * MINUTE_MS), windowed(sliding(60)), [
       { at: 20 },
       { id: "x", at: 12.9 },
@@ -450,8 +455,110 @@ describe("aggregates", () => {
   });
 });
 
+describe("steps", () => {
+  const number = (value: number): ExprNode => ({ op: "literal", type: { kind: "int" }, value });
+  const amount = column("amount");
+  const minute: ExprNode = { op: "extract", unit: "minute", args: [column("at")] };
+  const derived: [name: string, type: ColumnType, expr: ExprNode, value: unknown][] = [
+    ["whole", bigint, { op: "add", args: [minute, number(2)] }, 3n],
+    [
+      "product",
+      { kind: "decimal", precision: 18, scale: 4 },
+      {
+        op: "mul",
+        args: [amount, amount],
+      },
+      15_625n,
+    ],
+    ["quotient", double, { op: "div", args: [amount, number(2)] }, 0.625],
+    ["nothing", double, { op: "div", args: [amount, number(0)] }, null],
+    ["rest", bigint, { op: "mod", args: [{ op: "neg", args: [minute] }, number(7)] }, -1n],
+    [
+      "overflow",
+      bigint,
+      {
+        op: "mul",
+        args: [
+          { op: "literal", type: { kind: "bigint" }, value: "9223372036854775807" },
+          number(2),
+        ],
+      },
+      null,
+    ],
+    [
+      "hour",
+      { kind: "timestamp" },
+      { op: "truncate", unit: "hour", args: [column("at")] },
+      BASE_MS + 60 * MINUTE_MS,
+    ],
+    ["iso", string, { op: "toString", args: [column("at")] }, "2025-01-01T01:01:00.000Z"],
+    ["weekday", { kind: "int" }, { op: "extract", unit: "dayOfWeek", args: [column("at")] }, 3],
+    [
+      "kleene",
+      { kind: "boolean" },
+      {
+        op: "or",
+        args: [
+          { op: "eq", args: [{ op: "literal", type: { kind: "string" }, value: null }, text("x")] },
+          is("user", "u"),
+        ],
+      },
+      true,
+    ],
+  ];
+
+  test("derived columns follow SQL's nulls, and whole and decimal numbers stay exact", async () => {
+    const table: TableNode = {
+      ...windowed(sliding(1)),
+      steps: [{ kind: "derive", columns: derived.map(([name, , expr]) => ({ name, expr })) }],
+      shape: { kind: "rows" },
+      columns: derived.map(([name, type]) => ({ name, type, nullable: true })),
+    };
+    const tables = await over(activity, table, [{ at: 61, amount: 1.25 }]);
+    const [row] = await tables.table("result");
+    expect(row).toMatchObject(
+      Object.fromEntries(derived.map(([name, , , value]) => [name, value])),
+    );
+  });
+
+  test.each([
+    [
+      "left",
+      [
+        ["u", "Ursula"],
+        ["v", null],
+      ],
+    ],
+    ["inner", [["u", "Ursula"]]],
+  ] as const)("a %s join with a reference table, after a select", async (join, expected) => {
+    const table: TableNode = {
+      ...windowed(sliding(1)),
+      steps: [
+        { kind: "select", columns: [{ name: "who", from: "user" }] },
+        {
+          kind: "enrich",
+          reference: "people",
+          on: [{ column: "who", referenceColumn: "login" }],
+          columns: [{ name: "title", from: "name" }],
+          join,
+        },
+      ],
+      shape: { kind: "rows" },
+      columns: [
+        { name: "who", type: string, nullable: false },
+        { name: "title", type: string, nullable: true },
+      ],
+    };
+    const tables = await over(activity, table, [{ at: 0 }, { at: 1, user: "v" }]);
+    const rows = await tables.table("result");
+    rows.sort((a, b) => Number(a.offset) - Number(b.offset));
+    expect(rows.map(({ who, title }) => [who, title])).toEqual(expected);
+    expect((await numbers(tables)).filtered).toBe(2 - expected.length);
+  });
+});
+
 describe("decoding", () => {
-  test("each bad record is a dead letter with its reason, and does not move the watermark", async () => {
+  test("a bad record is a dead letter with its reason and moves no watermark", async () => {
     const good = { id: "a", user: "u", kind: "view", amount: 1.25, at: BASE_MS };
     const tables = await over(activity, windowed(sliding(1)), [
       JSON.stringify(good),

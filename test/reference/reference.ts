@@ -68,7 +68,8 @@ export async function referenceTables(
   await connection.run("SET TimeZone = 'UTC'; SET preserve_insertion_order = false");
   await connection.run("CREATE SCHEMA work");
   await connection.run(
-    `CREATE TABLE dead_letters (topic VARCHAR, "partition" INTEGER, "offset" BIGINT, reason VARCHAR)`,
+    `CREATE TABLE dead_letters (topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
+      reason VARCHAR)`,
   );
   await connection.run(
     `CREATE TABLE late ("table" VARCHAR, topic VARCHAR, "partition" INTEGER, "offset" BIGINT,

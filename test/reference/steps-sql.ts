@@ -28,7 +28,8 @@ export function stepsSql(
   references: ReadonlyMap<string, ReferenceNode>,
 ): Steps {
   let columns = new Map<string, ColumnType>(stream.fields.map((f) => [f.name, f.type]));
-  let sql = `SELECT ${[...CARRIED, ...[...columns.keys()].map(quoteName)].join(", ")} FROM ${source}`;
+  const fields = [...columns.keys()].map(quoteName);
+  let sql = `SELECT ${[...CARRIED, ...fields].join(", ")} FROM ${source}`;
   for (const step of table.steps) {
     ({ sql, columns } = stepSql(step, sql, columns, references));
   }
