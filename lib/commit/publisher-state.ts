@@ -1,0 +1,91 @@
+/** What the publisher remembers between rounds, as the JSON of its checkpoint. */
+
+/** A piece of an object: an encoded partial or batch. */
+export interface Place {
+  readonly key: string;
+  readonly at: number;
+  readonly length: number;
+}
+
+export interface PartialPlace extends Place {
+  readonly partition: number;
+  /** From a flush: the partition's next partial of this window replaces it. */
+  readonly open: boolean;
+}
+
+export interface WindowEntry {
+  readonly start: number;
+  /** At most one a partition. */
+  partials: PartialPlace[];
+  /** Something came since it was last published. */
+  dirty: boolean;
+  /** Its rows as last published; null before. Other windows' rows may lie in the same batch. */
+  published: Place | null;
+  /** Events in the published rows. */
+  events: number;
+}
+
+export interface SessionEntry {
+  /** Per partition: the open sessions that the last flush published, and their events. */
+  readonly open: Record<string, { readonly place: Place; readonly events: number }>;
+}
+
+/** One step of a pipeline's results: rows of one table, for all sinks to take in order. */
+export interface PublicationEntry {
+  readonly sequence: number;
+  readonly table: string;
+  readonly rows: number;
+  readonly place: Place;
+}
+
+export interface TableTotals {
+  /** Events in windows that were published for good, or in closed sessions. */
+  settledEvents: number;
+  /** Events that came after `reviseFor`: late, although their partition counted them. */
+  beyondReviseEvents: number;
+  /** Windows that end at or before it (epoch ms) have left; null when none has. */
+  droppedThrough: number | null;
+  publishedRows: number;
+}
+
+export interface PublisherState {
+  readonly definitionHash: string;
+  sequence: number;
+  /** Per partition's checkpoint id: the last outbox entry taken. */
+  readonly taken: Record<string, number>;
+  /** Per stream: all partitions' watermarks have passed it; it never goes back. Null at first. */
+  readonly watermarks: Record<string, number | null>;
+  readonly windows: Record<string, WindowEntry[]>;
+  readonly sessions: Record<string, SessionEntry>;
+  readonly totals: Record<string, TableTotals>;
+  publications: PublicationEntry[];
+}
+
+export function emptyPublisherState(definitionHash: string): PublisherState {
+  return {
+    definitionHash,
+    sequence: 0,
+    taken: {},
+    watermarks: {},
+    windows: {},
+    sessions: {},
+    totals: {},
+    publications: [],
+  };
+}
+
+/** Keys of all objects that the state still needs. */
+export function referencedKeys(state: PublisherState): Set<string> {
+  const keys = new Set<string>();
+  for (const { place } of state.publications) keys.add(place.key);
+  for (const windows of Object.values(state.windows)) {
+    for (const window of windows) {
+      for (const { key } of window.partials) keys.add(key);
+      if (window.published !== null) keys.add(window.published.key);
+    }
+  }
+  for (const { open } of Object.values(state.sessions)) {
+    for (const { place } of Object.values(open)) keys.add(place.key);
+  }
+  return keys;
+}

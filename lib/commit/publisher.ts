@@ -1,0 +1,492 @@
+/**
+ * From closed partials to published rows. The publisher takes the partitions' outboxes, merges
+ * partials across partitions, decides what is published or revised, and hands sinks a numbered list
+ * of publications. Like a partition it has one commit point: its own checkpoint.
+ */
+import type { TableNode } from "../define/definition.js";
+import type { Batch } from "../engine/batch.js";
+import { decodeBatch, encodeBatch } from "../engine/batch-codec.js";
+import { gather } from "../engine/columns.js";
+import {
+  eventsByStart,
+  mergePartials,
+  type PartialBytes,
+  sessionRows,
+  windowRows,
+} from "../engine/finish.js";
+import type { GroupPlan } from "../engine/group-plan.js";
+import type { StreamProgram } from "../engine/program.js";
+import { firstRevision, reviseSessions, reviseWindow } from "../engine/revise.js";
+import { type SectionPlace, sectionPlaces } from "../engine/section.js";
+import { MillpondError } from "../errors.js";
+import { CheckpointCell, newCommitId } from "./cell.js";
+import type { Checkpoint, OutboxEntry } from "./checkpoint.js";
+import { readOutbox } from "./committer.js";
+import type { CheckpointItem, CheckpointStore, ObjectStore } from "./ports.js";
+import {
+  emptyPublisherState,
+  type Place,
+  type PublicationEntry,
+  type PublisherState,
+  referencedKeys,
+  type SessionEntry,
+  type TableTotals,
+  type WindowEntry,
+} from "./publisher-state.js";
+
+/** A partition as the publisher sees it. */
+export interface PartitionFacts {
+  /** The id of its checkpoint. */
+  readonly id: string;
+  readonly stream: string;
+  readonly partition: number;
+  readonly checkpoint: Checkpoint;
+  /** An idle partition holds nobody back; what it brings later is a revision. */
+  readonly idle: boolean;
+}
+
+export interface RoundOptions {
+  readonly partitions: readonly PartitionFacts[];
+  /** Publish open windows as they stand. */
+  readonly flush: boolean;
+  /** Every sink has taken the publications up to this sequence. */
+  readonly sinksTookUpTo: number;
+}
+
+/** Bounds the memory of one merge: windows are published in runs of at most so many partial bytes. */
+const MERGE_BYTES_MAX = 32 * 1024 * 1024;
+
+interface WindowedTable {
+  readonly table: TableNode;
+  readonly plan: GroupPlan;
+  readonly stream: string;
+}
+
+export class Publisher {
+  state: PublisherState;
+  private readonly cell: CheckpointCell;
+  private readonly objects: ObjectStore;
+  private readonly tables: ReadonlyMap<string, WindowedTable>;
+  private readonly latenesses: ReadonlyMap<string, number>;
+  private readonly definitionHash: string;
+  private readonly id: string;
+  private batches: Uint8Array[] = [];
+  private batchBytes = 0;
+  private objectKey = "";
+  private takenKeys: string[] = [];
+  /** This round's windows by table and start. */
+  private entries = new Map<string, Map<number, WindowEntry>>();
+  private recent: { key: string; bytes: Uint8Array } | null = null;
+
+  constructor(options: {
+    readonly checkpoints: CheckpointStore;
+    readonly objects: ObjectStore;
+    /** E.g. "flights/publisher"; its objects are kept under the same prefix. */
+    readonly id: string;
+    readonly definitionHash: string;
+    readonly programs: readonly StreamProgram[];
+  }) {
+    this.id = options.id;
+    this.cell = new CheckpointCell(options.checkpoints, options.id);
+    this.objects = options.objects;
+    this.definitionHash = options.definitionHash;
+    this.state = emptyPublisherState(options.definitionHash);
+    this.latenesses = new Map(
+      options.programs.map(({ stream }) => [stream.name, stream.latenessMs]),
+    );
+    this.tables = new Map(
+      options.programs.flatMap((program) =>
+        program.windowed.map(({ table, plan }) => [
+          table.name,
+          { table, plan, stream: program.stream.name },
+        ]),
+      ),
+    );
+  }
+
+  async load(): Promise<void> {
+    const item = await this.cell.read();
+    if (item === null) return;
+    this.state = await this.readState(item);
+    if (this.state.definitionHash === this.definitionHash) return;
+    throw new MillpondError(
+      "OUTPUT",
+      `the output's results were published by another or a changed definition (hash ` +
+        `${this.state.definitionHash}, expected ${this.definitionHash}): run with the definition ` +
+        "that wrote it, or give another output",
+    );
+  }
+
+  /** Takes what the partitions have, publishes what is due, commits. True if anything changed. */
+  async round(options: RoundOptions): Promise<boolean> {
+    const before = referencedKeys(this.state);
+    const commitId = newCommitId();
+    const generation = String(this.cell.nextGeneration).padStart(12, "0");
+    this.objectKey = `${this.id}/publications/${generation}-${commitId}`;
+    this.batches = [];
+    this.batchBytes = 0;
+    this.entries = new Map();
+    const next = structuredClone(this.state);
+    const taken = await this.takeOutboxes(next, options.partitions);
+    const moved = this.moveWatermarks(next, options.partitions);
+    for (const [name, windowed] of this.tables) {
+      if (windowed.plan.session) continue;
+      await this.publishWindows(next, name, windowed, options.flush);
+      this.dropSettled(next, name, windowed);
+    }
+    const kept = next.publications.filter(({ sequence }) => sequence > options.sinksTookUpTo);
+    const trimmed = kept.length < next.publications.length;
+    next.publications = kept;
+    if (!taken && !moved && !trimmed && this.batches.length === 0) return false;
+    await this.commit(next, commitId);
+    const after = referencedKeys(this.state);
+    const orphans = [...before, ...this.takenKeys].filter((key) => !after.has(key));
+    this.takenKeys = [];
+    await Promise.allSettled(orphans.map((key) => this.objects.delete(key)));
+    return true;
+  }
+
+  /** The batch of a publication. */
+  async batchOf(publication: PublicationEntry): Promise<Batch> {
+    return decodeBatch(await this.bytesOf(publication.place));
+  }
+
+  private async takeOutboxes(
+    next: PublisherState,
+    partitions: readonly PartitionFacts[],
+  ): Promise<boolean> {
+    let any = false;
+    this.takenKeys = [];
+    const ordered = [...partitions].sort((a, b) => a.partition - b.partition);
+    for (const facts of ordered) {
+      const already = next.taken[facts.id] ?? 0;
+      for (const entry of facts.checkpoint.outbox) {
+        if (entry.sequence <= already) continue;
+        await this.takeEntry(next, facts, entry);
+        next.taken[facts.id] = entry.sequence;
+        this.takenKeys.push(entry.key);
+        any = true;
+      }
+    }
+    return any;
+  }
+
+  private async takeEntry(
+    next: PublisherState,
+    facts: PartitionFacts,
+    entry: OutboxEntry,
+  ): Promise<void> {
+    const object = await readOutbox(this.objects, entry);
+    this.recent = { key: entry.key, bytes: object };
+    for (const section of sectionPlaces(object)) {
+      const place = { key: entry.key, at: section.at, length: section.length };
+      if (section.kind === "rows") {
+        const { table, count: rows } = section;
+        next.publications.push({ sequence: ++next.sequence, table, rows, place });
+        totals(next, table).publishedRows += rows;
+      } else if (section.kind === "sessions") {
+        await this.takeSessions(next, facts, section, place);
+      } else await this.takeWindow(next, facts, section, place);
+    }
+  }
+
+  private async takeWindow(
+    next: PublisherState,
+    facts: PartitionFacts,
+    section: SectionPlace,
+    place: Place,
+  ): Promise<void> {
+    const { plan } = this.windowed(section.table);
+    const { droppedThrough } = totals(next, section.table);
+    const end = section.start + this.sizeOf(section.table);
+    if (droppedThrough !== null && end <= droppedThrough) {
+      const bytes = await this.bytesOf(place);
+      const store = mergePartials(plan, [{ start: section.start, bytes }]);
+      totals(next, section.table).beyondReviseEvents += sum(eventsByStart(store).values());
+      return;
+    }
+    const entry = this.windowEntry(next, section.table, section.start);
+    const { partition } = facts;
+    entry.partials = [
+      ...entry.partials.filter((partial) => partial.partition !== partition),
+      { ...place, partition, open: section.open },
+    ].sort((a, b) => a.partition - b.partition);
+    entry.dirty = true;
+  }
+
+  private windowEntry(next: PublisherState, table: string, start: number): WindowEntry {
+    next.windows[table] ??= [];
+    const windows = next.windows[table]!;
+    let byStart = this.entries.get(table);
+    if (byStart === undefined) {
+      byStart = new Map(windows.map((entry) => [entry.start, entry]));
+      this.entries.set(table, byStart);
+    }
+    let entry = byStart.get(start);
+    if (entry === undefined) {
+      entry = { start, partials: [], dirty: true, published: null, events: 0 };
+      windows.push(entry);
+      byStart.set(start, entry);
+    }
+    return entry;
+  }
+
+  /** Sessions need no other partition: what closed, or stood open at a flush, is published at once. */
+  private async takeSessions(
+    next: PublisherState,
+    facts: PartitionFacts,
+    section: SectionPlace,
+    place: Place,
+  ): Promise<void> {
+    const { plan } = this.windowed(section.table);
+    next.sessions[section.table] ??= { open: {} };
+    const sessions: SessionEntry = next.sessions[section.table]!;
+    const before = sessions.open[facts.id];
+    const bytes = section.count === 0 ? [] : [{ start: 0, bytes: await this.bytesOf(place) }];
+    const store = mergePartials(plan, bytes);
+    const rows = sessionRows(store);
+    const keys = plan.keys.map(({ column }) => column.name);
+    const events = sum(eventsByStart(store).values());
+    if (before === undefined) {
+      if (section.count > 0) {
+        const published = this.publish(next, section.table, firstRevision(rows));
+        if (section.open) sessions.open[facts.id] = { place: published, events };
+      }
+    } else {
+      const old = withoutRetracted(decodeBatch(await this.bytesOf(before.place)));
+      const { changed, full } = reviseSessions(old, rows, keys);
+      if (changed.rowCount > 0) this.publish(next, section.table, changed);
+      if (section.open) {
+        const stands = this.keep(full);
+        sessions.open[facts.id] = { place: stands, events };
+      }
+    }
+    if (!section.open) totals(next, section.table).settledEvents += events;
+  }
+
+  private moveWatermarks(next: PublisherState, partitions: readonly PartitionFacts[]): boolean {
+    let moved = false;
+    for (const [stream, latenessMs] of this.latenesses) {
+      const active = partitions.filter((p) => p.stream === stream && !p.idle);
+      if (active.length === 0) continue;
+      const lowest = active.reduce(
+        (min, { checkpoint }) =>
+          Math.min(min, (checkpoint.maxEventTime ?? Number.NEGATIVE_INFINITY) - latenessMs),
+        Number.POSITIVE_INFINITY,
+      );
+      const before = next.watermarks[stream] ?? null;
+      if (!Number.isFinite(lowest) || (before !== null && lowest <= before)) continue;
+      next.watermarks[stream] = lowest;
+      moved = true;
+    }
+    return moved;
+  }
+
+  private async publishWindows(
+    next: PublisherState,
+    name: string,
+    { plan, stream }: WindowedTable,
+    flush: boolean,
+  ): Promise<void> {
+    const sizeMs = this.sizeOf(name);
+    const passed = next.watermarks[stream] ?? Number.NEGATIVE_INFINITY;
+    const due = (next.windows[name] ?? [])
+      .filter((window) => window.dirty && (flush || window.start + sizeMs <= passed))
+      .sort((a, b) => a.start - b.start);
+    const fresh = due.filter((window) => window.published === null);
+    for (const run of runsOf(fresh)) {
+      const store = mergePartials(plan, await this.partialsOf(run));
+      const events = eventsByStart(store);
+      const published = this.publish(next, name, firstRevision(windowRows(store, sizeMs)));
+      for (const window of run) {
+        Object.assign(window, { published, dirty: false, events: events.get(window.start) ?? 0 });
+      }
+    }
+    for (const window of due.filter((w) => !fresh.includes(w))) {
+      await this.republish(next, name, plan, window);
+    }
+  }
+
+  private async republish(
+    next: PublisherState,
+    name: string,
+    plan: GroupPlan,
+    window: WindowEntry,
+  ): Promise<void> {
+    const store = mergePartials(plan, await this.partialsOf([window]));
+    const keys = plan.keys.map(({ column }) => column.name);
+    const batch = withoutRetracted(decodeBatch(await this.bytesOf(window.published!)));
+    const before = rowsOfWindow(batch, window.start);
+    const { changed, full } = reviseWindow(before, windowRows(store, this.sizeOf(name)), keys);
+    window.dirty = false;
+    window.events = sum(eventsByStart(store).values());
+    if (changed.rowCount === 0) return;
+    this.publish(next, name, changed);
+    window.published = this.keep(full);
+  }
+
+  private async partialsOf(windows: readonly WindowEntry[]): Promise<PartialBytes[]> {
+    const partials: PartialBytes[] = [];
+    for (const { start, partials: places } of windows) {
+      for (const place of places) partials.push({ start, bytes: await this.bytesOf(place) });
+    }
+    return partials;
+  }
+
+  /** Windows that can no longer be revised leave the state; their objects go with them. */
+  private dropSettled(next: PublisherState, name: string, { table, stream }: WindowedTable): void {
+    const passed = next.watermarks[stream] ?? null;
+    if (passed === null) return;
+    const through = passed - table.reviseForMs;
+    const total = totals(next, name);
+    const kept: WindowEntry[] = [];
+    for (const window of next.windows[name] ?? []) {
+      const end = window.start + this.sizeOf(name);
+      if (window.dirty || end > through) kept.push(window);
+      else {
+        total.settledEvents += window.events;
+        total.droppedThrough = Math.max(total.droppedThrough ?? end, end);
+      }
+    }
+    next.windows[name] = kept;
+  }
+
+  /** Adds a batch to this round's object and to the list that sinks read. */
+  private publish(next: PublisherState, table: string, batch: Batch): Place {
+    const place = this.keep(batch);
+    const { rowCount: rows } = batch;
+    next.publications.push({ sequence: ++next.sequence, table, rows, place });
+    totals(next, table).publishedRows += rows;
+    return place;
+  }
+
+  /** Adds a batch to this round's object only. */
+  private keep(batch: Batch): Place {
+    const bytes = encodeBatch(batch);
+    const place = { key: this.objectKey, at: this.batchBytes, length: bytes.length };
+    this.batches.push(bytes);
+    this.batchBytes += bytes.length;
+    return place;
+  }
+
+  private async commit(next: PublisherState, commitId: string): Promise<void> {
+    if (this.batches.length > 0) {
+      await this.objects.putIfAbsent(this.objectKey, Buffer.concat(this.batches));
+    }
+    const text = Buffer.from(JSON.stringify(next), "utf8");
+    const inline = text.length <= this.cell.payloadBytesMax;
+    const stateKey = `${this.objectKey.replace("/publications/", "/state/")}`;
+    if (!inline) await this.objects.putIfAbsent(stateKey, text);
+    const previous = this.cell.current?.attributes.stateKey;
+    const result = await this.cell.swap(
+      { sequence: next.sequence, stateKey: inline ? null : stateKey },
+      inline ? text : new Uint8Array(),
+      commitId,
+    );
+    if (result.kind === "conflict") {
+      throw new MillpondError(
+        "CONFLICT",
+        `another process published results of "${this.id}" at the same time; ` +
+          "nothing is damaged: let one of them finish, then run again",
+      );
+    }
+    this.state = next;
+    if (typeof previous === "string") await this.objects.delete(previous).catch(() => undefined);
+  }
+
+  private async readState(item: CheckpointItem): Promise<PublisherState> {
+    const { stateKey } = item.attributes;
+    let bytes: Uint8Array | null = item.payload;
+    if (typeof stateKey === "string") bytes = await this.objects.get(stateKey);
+    if (bytes === null) throw missing(String(stateKey));
+    return JSON.parse(Buffer.from(bytes).toString("utf8")) as PublisherState;
+  }
+
+  private async bytesOf({ key, at, length }: Place): Promise<Uint8Array> {
+    if (key === this.objectKey && this.batches.length > 0) return this.pendingBytes(at);
+    if (this.recent?.key !== key) {
+      const bytes = await this.objects.get(key);
+      if (bytes === null) throw missing(key);
+      this.recent = { key, bytes };
+    }
+    return this.recent.bytes.subarray(at, at + length);
+  }
+
+  /** A batch of this round that is not stored yet. */
+  private pendingBytes(at: number): Uint8Array {
+    let start = 0;
+    for (const bytes of this.batches) {
+      if (start === at) return bytes;
+      start += bytes.length;
+    }
+    throw new TypeError(`no batch of this round starts at ${at}`);
+  }
+
+  private windowed(table: string): WindowedTable {
+    const found = this.tables.get(table);
+    if (found !== undefined) return found;
+    throw new MillpondError("STORAGE", `a partial of unknown table "${table}" is in the outbox`);
+  }
+
+  private sizeOf(table: string): number {
+    const { shape } = this.windowed(table).table;
+    if (shape.kind === "windowed" && shape.window.kind === "sliding") return shape.window.sizeMs;
+    throw new TypeError(`${table} has no fixed windows`);
+  }
+
+}
+
+function totals(state: PublisherState, table: string): TableTotals {
+  state.totals[table] ??= {
+    settledEvents: 0,
+    beyondReviseEvents: 0,
+    droppedThrough: null,
+    publishedRows: 0,
+  };
+  return state.totals[table]!;
+}
+
+function* runsOf(windows: readonly WindowEntry[]): Generator<WindowEntry[]> {
+  let run: WindowEntry[] = [];
+  let bytes = 0;
+  for (const window of windows) {
+    const size = window.partials.reduce((total, { length }) => total + length, 0);
+    if (run.length > 0 && bytes + size > MERGE_BYTES_MAX) {
+      yield run;
+      run = [];
+      bytes = 0;
+    }
+    run.push(window);
+    bytes += size;
+  }
+  if (run.length > 0) yield run;
+}
+
+function rowsOfWindow(batch: Batch, start: number): Batch {
+  const starts = batch.columns.find((column) => column.name === "window_start")!;
+  if (starts.vector.kind !== "number") throw new TypeError("window_start is not a timestamp");
+  const { values } = starts.vector;
+  const rows: number[] = [];
+  for (let row = 0; row < batch.rowCount; row++) if (values[row] === start) rows.push(row);
+  const indexes = Int32Array.from(rows);
+  const columns = batch.columns.map((column) => gather(column, indexes, indexes.length));
+  return { rowCount: indexes.length, columns };
+}
+
+function withoutRetracted(batch: Batch): Batch {
+  return { ...batch, columns: batch.columns.filter((column) => column.name !== "retracted") };
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function missing(key: string): MillpondError {
+  return new MillpondError(
+    "STORAGE",
+    `object "${key}" is named by the publisher's checkpoint but does not exist; restore the ` +
+      "output whole, or process the input again into a new output",
+  );
+}

@@ -1,0 +1,483 @@
+/**
+ * The groups of one windowed table in memory: (pane, key) → slot, and per slot the aggregates'
+ * lanes and maps. It knows how to be saved as a base and deltas, to cut a set of groups out as a
+ * partial, and to merge such a partial in. Windows and sessions decide which slots live.
+ */
+import { MillpondError } from "../errors.js";
+import type { CompareCodes, LaneSource } from "./aggregates/aggregate.js";
+import type { ByteReader, ByteWriter } from "./codec.js";
+import { Dictionary, growF64, growInt32 } from "./dictionary.js";
+import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
+import { SlotMap } from "./slot-map.js";
+
+const FREE = Number.NaN;
+const NONE = -1;
+/** A bound on live groups of one table in one partition (I6); about 1 GB of lanes at 16 lanes. */
+export const GROUPS_MAX = 8_000_000;
+
+export class GroupStore {
+  readonly plan: GroupPlan;
+  readonly dictionaries: Dictionary[];
+  readonly maps: SlotMap[];
+  lanes: Float64Array[];
+  keys: Int32Array[];
+  /** Pane start by slot, epoch ms; NaN when the slot is free. Sessions use 0. */
+  panes: Float64Array;
+  /** Sessions: the next slot with the same key. */
+  chain: Int32Array;
+  live = 0;
+  /** Slots below it were used at some time. */
+  used = 0;
+  private capacity = 16;
+  private index = new Int32Array(64);
+  private freeSlots: number[] = [];
+  private dirtyAt: Int32Array;
+  private dirty: number[] = [];
+  private removed: number[] = [];
+  private epoch = 1;
+  private savedCodes: number[];
+  private readonly comparers: CompareCodes[];
+
+  /** With `shared` dictionaries, codes mean the same in both stores and `absorb` works between them. */
+  constructor(plan: GroupPlan, shared?: Dictionary[]) {
+    this.plan = plan;
+    this.dictionaries =
+      shared ?? Array.from({ length: plan.dictionaryCount }, () => new Dictionary());
+    this.comparers = this.dictionaries.map((dictionary) => (a, b) => dictionary.compare(a, b));
+    this.maps = plan.maps.map(() => new SlotMap());
+    this.lanes = Array.from({ length: plan.laneCount }, () => new Float64Array(this.capacity));
+    this.keys = plan.keys.map(() => new Int32Array(this.capacity));
+    this.panes = new Float64Array(this.capacity).fill(FREE);
+    this.chain = new Int32Array(this.capacity).fill(NONE);
+    this.dirtyAt = new Int32Array(this.capacity);
+    this.savedCodes = this.dictionaries.map(() => 0);
+  }
+
+  /** First slot with this pane and key (codes by `codes[k][row]`), or -1. */
+  find(pane: number, codes: readonly Int32Array[], row: number): number {
+    const mask = this.index.length - 1;
+    let at = hashKey(pane, codes, row) & mask;
+    for (;;) {
+      const found = this.index[at]!;
+      if (found === 0) return NONE;
+      const slot = found - 1;
+      if (this.panes[slot] === pane && this.sameKey(slot, codes, row)) return slot;
+      at = (at + 1) & mask;
+    }
+  }
+
+  /** A new slot. With `head` (sessions) it is chained behind that slot instead of indexed. */
+  insert(pane: number, codes: readonly Int32Array[], row: number, head = NONE): number {
+    const slot = this.takeSlot();
+    this.panes[slot] = pane;
+    for (let k = 0; k < this.keys.length; k++) this.keys[k]![slot] = codes[k]![row]!;
+    this.live++;
+    if (head !== NONE) {
+      this.chain[slot] = this.chain[head]!;
+      this.chain[head] = slot;
+    } else {
+      if (this.live * 2 > this.index.length) this.rehash(this.index.length * 2);
+      else this.place(slot);
+    }
+    return slot;
+  }
+
+  findOrInsert(pane: number, codes: readonly Int32Array[], row: number): number {
+    const slot = this.find(pane, codes, row);
+    return slot === NONE ? this.insert(pane, codes, row) : slot;
+  }
+
+  touch(slot: number): void {
+    if (this.dirtyAt[slot] === this.epoch) return;
+    this.dirtyAt[slot] = this.epoch;
+    this.dirty.push(slot);
+  }
+
+  remove(slot: number): void {
+    this.unlink(slot);
+    this.panes[slot] = FREE;
+    this.chain[slot] = NONE;
+    for (const lane of this.lanes) lane[slot] = 0;
+    for (const map of this.maps) map.clear(slot);
+    this.freeSlots.push(slot);
+    this.removed.push(slot);
+    this.live--;
+  }
+
+  /** Orders codes of a dictionary by their values; for -1 (no dictionary) it must not be called. */
+  compare(dictionary: number): CompareCodes {
+    return this.comparers[dictionary] ?? refuseCompare;
+  }
+
+  /** Merges the given slots of a store with the same dictionaries in, under one pane. */
+  absorb(from: GroupStore, slots: readonly number[], pane: number): void {
+    for (const slot of slots) {
+      const to = this.findOrInsert(pane, from.keys, slot);
+      this.mergeLanes(to, from.lanes, slot);
+      this.plan.maps.forEach(({ combine }, m) => {
+        const map = this.maps[m]!;
+        from.maps[m]!.forEach(slot, (key, value) => combineEntry(map, combine, to, key, value));
+      });
+    }
+  }
+
+  /** Merges slot `from` into slot `to`; both stay. */
+  mergeSlots(to: number, from: number): void {
+    this.mergeLanes(to, this.lanes, from);
+    this.plan.maps.forEach(({ combine }, m) => {
+      const map = this.maps[m]!;
+      const entries: [number, number][] = [];
+      map.forEach(from, (key, value) => entries.push([key, value]));
+      for (const [key, value] of entries) combineEntry(map, combine, to, key, value);
+    });
+    this.touch(to);
+  }
+
+  /** All that changed since the last save; `all` writes every group (a base). */
+  write(writer: ByteWriter, all: boolean): void {
+    this.dictionaries.forEach((dictionary, d) => {
+      dictionary.write(writer, all ? 0 : this.savedCodes[d]!);
+    });
+    const removed = all ? [] : this.removed;
+    writer.u32(removed.length);
+    writer.column(removed, removed.length);
+    const slots = all ? this.liveSlots() : this.dirty.filter((s) => !Number.isNaN(this.panes[s]!));
+    const count = slots.length;
+    const scratch = new Float64Array(count);
+    const gather = (from: Float64Array | Int32Array) => {
+      for (let i = 0; i < count; i++) scratch[i] = from[slots[i]!]!;
+      writer.column(scratch, count);
+    };
+    writer.u32(count);
+    writer.column(slots, count);
+    gather(this.panes);
+    for (const key of this.keys) gather(key);
+    for (const lane of this.lanes) gather(lane);
+    for (const map of this.maps) map.write(writer, all, null);
+  }
+
+  /** Marks everything as saved; the next delta starts here. */
+  saved(): void {
+    this.epoch++;
+    this.dirty = [];
+    this.removed = [];
+    this.savedCodes = this.dictionaries.map((dictionary) => dictionary.count);
+    for (const map of this.maps) map.saved();
+  }
+
+  /** Applies a base or delta; call `restored` after the last one. */
+  read(reader: ByteReader): void {
+    for (const dictionary of this.dictionaries) dictionary.read(reader);
+    const removed = reader.column(reader.u32());
+    for (const slot of removed) this.wipe(slot);
+    const count = reader.u32();
+    const slots = reader.column(count);
+    let highest = 0;
+    for (const slot of slots) if (slot >= highest) highest = slot + 1;
+    if (highest > this.capacity) this.grow(highest);
+    this.used = Math.max(this.used, highest);
+    const scatter = (to: Float64Array | Int32Array) => {
+      const values = reader.column(count);
+      for (let i = 0; i < count; i++) to[slots[i]!] = values[i]!;
+    };
+    scatter(this.panes);
+    for (const key of this.keys) scatter(key);
+    for (const lane of this.lanes) scatter(lane);
+    for (const map of this.maps) map.read(reader, (slot, key, value) => map.set(slot, key, value));
+  }
+
+  private wipe(slot: number): void {
+    if (slot >= this.used) return;
+    this.panes[slot] = FREE;
+    for (const map of this.maps) map.clear(slot);
+  }
+
+  restored(): void {
+    const slots = this.liveSlots();
+    this.live = slots.length;
+    this.freeSlots = [];
+    for (let s = this.used - 1; s >= 0; s--) {
+      if (Number.isNaN(this.panes[s]!)) this.freeSlots.push(s);
+    }
+    let size = 64;
+    while (size < slots.length * 2) size *= 2;
+    this.rehash(size);
+    this.saved();
+  }
+
+  /** True when most dictionary entries belong to groups that are gone. */
+  get worthCompacting(): boolean {
+    return this.dictionaries.some((dictionary, d) => {
+      if (dictionary.count < 4096) return false;
+      return this.liveCodes(d).count * 2 < dictionary.count;
+    });
+  }
+
+  /** A copy without dead dictionary entries. */
+  compacted(make: () => ByteWriter, read: (bytes: Uint8Array) => ByteReader): GroupStore {
+    const writer = make();
+    const slots = Int32Array.from(this.liveSlots());
+    this.writeGroups(writer, slots, slots.length, true);
+    const copy = new GroupStore(this.plan);
+    copy.mergeGroups(read(writer.finish()));
+    return copy;
+  }
+
+  liveSlots(): number[] {
+    const slots: number[] = [];
+    for (let s = 0; s < this.used; s++) if (!Number.isNaN(this.panes[s]!)) slots.push(s);
+    return slots;
+  }
+
+  /** Cuts the given groups out as a self-contained partial. */
+  writeGroups(writer: ByteWriter, slots: Int32Array, count: number, withPanes = false): void {
+    const recodes = this.dictionaries.map((_, d) => this.usedCodes(d, slots, count));
+    this.dictionaries.forEach((dictionary, d) => {
+      dictionary.writeCodes(writer, recodes[d]!.codes, recodes[d]!.count);
+    });
+    const scratch = new Float64Array(count);
+    writer.u32(count);
+    writer.u8(withPanes ? 1 : 0);
+    if (withPanes) {
+      for (let i = 0; i < count; i++) scratch[i] = this.panes[slots[i]!]!;
+      writer.column(scratch, count);
+    }
+    this.plan.keys.forEach(({ dictionary }, k) => {
+      const { recode } = recodes[dictionary]!;
+      for (let i = 0; i < count; i++) {
+        const code = this.keys[k]![slots[i]!]!;
+        scratch[i] = code < 0 ? code : recode[code]!;
+      }
+      writer.column(scratch, count);
+    });
+    for (let lane = 0; lane < this.lanes.length; lane++) {
+      const coded = this.plan.codeLanes.find((c) => c.lane === lane);
+      const values = this.lanes[lane]!;
+      for (let i = 0; i < count; i++) {
+        const slot = slots[i]!;
+        if (coded === undefined) scratch[i] = values[slot]!;
+        else if (this.lanes[coded.flag]![slot] === 0) scratch[i] = 0;
+        else scratch[i] = recodes[coded.dictionary]!.recode[values[slot]!]!;
+      }
+      writer.column(scratch, count);
+    }
+    this.plan.maps.forEach(({ dictionary }, m) => {
+      const recode = dictionary < 0 ? null : recodes[dictionary]!.recode;
+      this.maps[m]!.writeSlots(writer, slots, count, recode);
+    });
+  }
+
+  /** Merges a partial in, in its order; sessions are added as they are. `pane` unless it has its own. */
+  mergeGroups(reader: ByteReader, pane = 0): void {
+    const recodes = this.dictionaries.map((dictionary) => dictionary.read(reader));
+    const count = reader.u32();
+    const panes = reader.u8() === 1 ? reader.column(count) : null;
+    const keys = this.plan.keys.map(({ dictionary }) => {
+      const codes = reader.columnInto(new Int32Array(count), count);
+      for (let i = 0; i < count; i++) if (codes[i]! >= 0) codes[i] = recodes[dictionary]![codes[i]!]!;
+      return codes;
+    });
+    const lanes = this.lanes.map(() => reader.column(count));
+    for (const { lane, flag, dictionary } of this.plan.codeLanes) {
+      for (let i = 0; i < count; i++) {
+        if (lanes[flag]![i] !== 0) lanes[lane]![i] = recodes[dictionary]![lanes[lane]![i]!]!;
+      }
+    }
+    const slots = new Int32Array(count);
+    for (let i = 0; i < count; i++) {
+      slots[i] = this.slotToMerge(panes === null ? pane : panes[i]!, keys, i);
+      this.mergeLanes(slots[i]!, lanes, i);
+      this.touch(slots[i]!);
+    }
+    this.plan.maps.forEach(({ combine, dictionary }, m) => {
+      const map = this.maps[m]!;
+      map.read(reader, (i, key, value) => {
+        const code = dictionary < 0 ? key : recodes[dictionary]![key]!;
+        combineEntry(map, combine, slots[i]!, code, value);
+      });
+    });
+  }
+
+  private slotToMerge(pane: number, keys: readonly Int32Array[], i: number): number {
+    const found = this.find(pane, keys, i);
+    if (found === NONE) return this.insert(pane, keys, i);
+    return this.plan.session ? this.insert(pane, keys, i, found) : found;
+  }
+
+  private mergeLanes(slot: number, from: readonly (Float64Array | Int32Array)[], i: number): void {
+    this.lanes[EVENTS_LANE]![slot]! += from[EVENTS_LANE]![i]!;
+    if (this.plan.session) this.mergeBounds(slot, from, i);
+    for (const { aggregate, base, dictionary } of this.plan.aggregates) {
+      if (aggregate.laneCount === 0) continue;
+      const to: LaneSource = { lanes: this.lanes, base };
+      aggregate.merge(to, slot, { lanes: from, base }, i, this.compare(dictionary));
+    }
+  }
+
+  private mergeBounds(slot: number, from: readonly (Float64Array | Int32Array)[], i: number): void {
+    const [events, starts, ends] = this.lanes;
+    const fresh = events![slot] === from[EVENTS_LANE]![i];
+    starts![slot] = fresh ? from[1]![i]! : Math.min(starts![slot]!, from[1]![i]!);
+    ends![slot] = fresh ? from[2]![i]! : Math.max(ends![slot]!, from[2]![i]!);
+  }
+
+  private usedCodes(d: number, slots: Int32Array, count: number) {
+    const dictionary = this.dictionaries[d]!;
+    const recode = new Int32Array(dictionary.count).fill(NONE);
+    const codes = new Int32Array(dictionary.count);
+    let used = 0;
+    const see = (code: number) => {
+      if (code < 0 || recode[code] !== NONE) return;
+      codes[used] = code;
+      recode[code] = used++;
+    };
+    this.plan.keys.forEach((key, k) => {
+      if (key.dictionary !== d) return;
+      for (let i = 0; i < count; i++) see(this.keys[k]![slots[i]!]!);
+    });
+    for (const coded of this.plan.codeLanes) {
+      if (coded.dictionary !== d) continue;
+      for (let i = 0; i < count; i++) {
+        if (this.lanes[coded.flag]![slots[i]!] !== 0) see(this.lanes[coded.lane]![slots[i]!]!);
+      }
+    }
+    this.plan.maps.forEach((map, m) => {
+      if (map.dictionary !== d) return;
+      for (let i = 0; i < count; i++) this.maps[m]!.forEach(slots[i]!, see);
+    });
+    return { recode, codes, count: used };
+  }
+
+  private liveCodes(d: number): { count: number } {
+    const slots = Int32Array.from(this.liveSlots());
+    return this.usedCodes(d, slots, slots.length);
+  }
+
+  private takeSlot(): number {
+    const free = this.freeSlots.pop();
+    if (free !== undefined) return free;
+    if (this.used >= this.capacity) this.grow(this.used + 1);
+    if (this.live >= GROUPS_MAX) {
+      throw new MillpondError(
+        "LIMIT",
+        `more than ${GROUPS_MAX} open groups in one table of one partition: ` +
+          "group by fewer or coarser columns, use a shorter window, or more partitions",
+      );
+    }
+    return this.used++;
+  }
+
+  private grow(needed: number): void {
+    this.capacity = Math.max(needed, this.capacity * 2);
+    const from = this.panes.length;
+    this.panes = growF64(this.panes, this.capacity).fill(FREE, from);
+    this.chain = growInt32(this.chain, this.capacity).fill(NONE, from);
+    this.dirtyAt = growInt32(this.dirtyAt, this.capacity);
+    this.lanes = this.lanes.map((lane) => growF64(lane, this.capacity));
+    this.keys = this.keys.map((key) => growInt32(key, this.capacity));
+    this.capacity = this.panes.length;
+  }
+
+  private sameKey(slot: number, codes: readonly Int32Array[], row: number): boolean {
+    for (let k = 0; k < this.keys.length; k++) {
+      if (this.keys[k]![slot] !== codes[k]![row]) return false;
+    }
+    return true;
+  }
+
+  private place(slot: number): void {
+    const mask = this.index.length - 1;
+    let at = hashKey(this.panes[slot]!, this.keys, slot) & mask;
+    while (this.index[at] !== 0) at = (at + 1) & mask;
+    this.index[at] = slot + 1;
+  }
+
+  /** Rebuilds the index; slots of one key (sessions) are chained behind the first. */
+  private rehash(size: number): void {
+    const chained = this.plan.session;
+    const heads: number[] = [];
+    if (chained) {
+      // Chains survive a rehash: only heads are indexed, and a slot is a head if none points to it.
+      const pointed = new Uint8Array(this.used);
+      for (let s = 0; s < this.used; s++) if (this.chain[s] !== NONE) pointed[this.chain[s]!] = 1;
+      for (let s = 0; s < this.used; s++) {
+        if (!Number.isNaN(this.panes[s]!) && pointed[s] === 0) heads.push(s);
+      }
+    }
+    this.index = new Int32Array(size);
+    if (!chained) {
+      for (let s = 0; s < this.used; s++) if (!Number.isNaN(this.panes[s]!)) this.place(s);
+      return;
+    }
+    for (const slot of heads) {
+      const head = this.find(this.panes[slot]!, this.keys, slot);
+      if (head === NONE) this.place(slot);
+      else {
+        let last = slot;
+        while (this.chain[last] !== NONE) last = this.chain[last]!;
+        this.chain[last] = this.chain[head]!;
+        this.chain[head] = slot;
+      }
+    }
+  }
+
+  /** Takes the slot out of the index and its chain. */
+  private unlink(slot: number): void {
+    const mask = this.index.length - 1;
+    let at = hashKey(this.panes[slot]!, this.keys, slot) & mask;
+    for (;;) {
+      const found = this.index[at]! - 1;
+      if (found === slot) break;
+      if (this.panes[found] === this.panes[slot] && this.sameKey(found, this.keys, slot)) {
+        this.unchain(found, slot);
+        return;
+      }
+      at = (at + 1) & mask;
+    }
+    if (this.chain[slot] !== NONE) {
+      this.index[at] = this.chain[slot]! + 1;
+      return;
+    }
+    let hole = at;
+    for (let next = (at + 1) & mask; this.index[next] !== 0; next = (next + 1) & mask) {
+      const other = this.index[next]! - 1;
+      const home = hashKey(this.panes[other]!, this.keys, other) & mask;
+      if (((next - home) & mask) < ((next - hole) & mask)) continue;
+      this.index[hole] = other + 1;
+      hole = next;
+    }
+    this.index[hole] = 0;
+  }
+
+  private unchain(head: number, slot: number): void {
+    let before = head;
+    while (this.chain[before] !== slot) before = this.chain[before]!;
+    this.chain[before] = this.chain[slot]!;
+  }
+}
+
+function refuseCompare(): number {
+  throw new TypeError("this aggregate has no dictionary to compare by");
+}
+
+function combineEntry(
+  map: SlotMap,
+  combine: "union" | "add" | "max",
+  slot: number,
+  key: number,
+  value: number,
+): void {
+  if (combine === "union") map.add(slot, key);
+  else if (combine === "add") map.addTo(slot, key, value);
+  else map.raiseTo(slot, key, value);
+}
+
+function hashKey(pane: number, codes: readonly Int32Array[], row: number): number {
+  // Panes are whole milliseconds: the low bits of pane / 1000 tell neighbours apart.
+  let hash = Math.imul((pane / 1000) | 0, 0x9e3779b1) ^ Math.imul(pane % 1000, 0x632be5ab);
+  for (let k = 0; k < codes.length; k++) {
+    hash = Math.imul(hash ^ codes[k]![row]!, 0x85ebca6b);
+    hash ^= hash >>> 13;
+  }
+  return Math.imul(hash, 0xc2b2ae35) ^ (hash >>> 16);
+}

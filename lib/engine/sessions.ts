@@ -1,0 +1,162 @@
+/**
+ * Sessions of one partition: events of a key at most `gap` apart belong together. An event may join
+ * two open sessions into one; a session leaves as a partial once the watermark is past its gap.
+ */
+import { acceptedRoom, type Accumulator, noneAccepted } from "./accumulate.js";
+import { ByteReader, ByteWriter } from "./codec.js";
+import { END_LANE, type GroupPlan, START_LANE } from "./group-plan.js";
+import { GroupStore } from "./group-store.js";
+import {
+  DUPLICATE,
+  type LateSink,
+  noCounts,
+  type Partial,
+  type TableInput,
+  UNCHECKABLE,
+} from "./table-input.js";
+
+const NONE = -1;
+
+export class SessionOperator {
+  readonly counters = noCounts();
+  store: GroupStore;
+  private readonly gapMs: number;
+  private readonly accumulator: Accumulator;
+  private readonly accepted = noneAccepted();
+  /** No open session ends before it: a scan for closed ones can wait until the watermark passes. */
+  private earliestEnd = Number.POSITIVE_INFINITY;
+  private folded = 0;
+  private readonly writer = new ByteWriter(1 << 16);
+
+  constructor(gapMs: number, plan: GroupPlan, accumulator: Accumulator) {
+    this.gapMs = gapMs;
+    this.accumulator = accumulator;
+    this.store = new GroupStore(plan);
+  }
+
+  get openGroups(): number {
+    return this.store.live;
+  }
+
+  get openWindows(): number {
+    return this.store.live;
+  }
+
+  process(input: TableInput, late: LateSink): void {
+    this.accept(input, late);
+    const { accepted } = this;
+    const codes = this.accumulator.begin(input.batch, accepted, this.store);
+    this.folded = 0;
+    for (let i = 0; i < accepted.count; i++) {
+      accepted.slots[i] = this.place(codes, accepted.rows[i]!, accepted.times[i]!, i);
+    }
+    this.accumulator.fold(this.store, accepted, this.folded, accepted.count);
+  }
+
+  advance(watermark: number): Partial[] {
+    if (watermark <= this.earliestEnd + this.gapMs) return [];
+    const { store } = this;
+    const ends = store.lanes[END_LANE]!;
+    const closed: number[] = [];
+    this.earliestEnd = Number.POSITIVE_INFINITY;
+    for (const slot of store.liveSlots()) {
+      if (watermark > ends[slot]! + this.gapMs) closed.push(slot);
+      else if (ends[slot]! < this.earliestEnd) this.earliestEnd = ends[slot]!;
+    }
+    if (closed.length === 0) return [];
+    const partial = this.partial(closed, false);
+    for (const slot of closed) store.remove(slot);
+    return [partial];
+  }
+
+  snapshot(): Partial[] {
+    const slots = this.store.liveSlots();
+    return slots.length === 0 ? [] : [this.partial(slots, true)];
+  }
+
+  restored(): void {
+    this.earliestEnd = Number.POSITIVE_INFINITY;
+    const ends = this.store.lanes[END_LANE]!;
+    for (const slot of this.store.liveSlots()) {
+      if (ends[slot]! < this.earliestEnd) this.earliestEnd = ends[slot]!;
+    }
+  }
+
+  compact(): void {
+    if (!this.store.worthCompacting) return;
+    this.store = this.store.compacted(
+      () => new ByteWriter(1 << 16),
+      (bytes) => new ByteReader(bytes),
+    );
+  }
+
+  private accept(input: TableInput, late: LateSink): void {
+    const { accepted, counters } = this;
+    acceptedRoom(accepted, input.count);
+    counters.events += input.count;
+    let kept = 0;
+    for (let i = 0; i < input.count; i++) {
+      const row = input.rows[i]!;
+      const event = input.eventOf === null ? row : input.eventOf[row]!;
+      const verdict = input.verdicts[event]!;
+      if (verdict === DUPLICATE) {
+        counters.duplicates++;
+        continue;
+      }
+      const time = input.times[event]!;
+      if (verdict === UNCHECKABLE || time < input.watermarks[event]!) {
+        counters.late++;
+        late(event);
+        continue;
+      }
+      accepted.rows[kept] = row;
+      accepted.times[kept++] = time;
+    }
+    accepted.count = kept;
+    counters.counted += kept;
+  }
+
+  /** The session this event belongs to, made, extended or joined from several as needed. */
+  private place(codes: readonly Int32Array[], row: number, time: number, position: number): number {
+    const { store, gapMs } = this;
+    const head = store.find(0, codes, row);
+    let starts = store.lanes[START_LANE]!;
+    let ends = store.lanes[END_LANE]!;
+    let target = NONE;
+    for (let s = head; s !== NONE; ) {
+      const next: number = store.chain[s]!;
+      if (time >= starts[s]! - gapMs && time <= ends[s]! + gapMs) {
+        if (target === NONE) target = s;
+        else this.join(target, s, position);
+      }
+      s = next;
+    }
+    if (target === NONE) {
+      target = store.insert(0, codes, row, head);
+      starts = store.lanes[START_LANE]!;
+      ends = store.lanes[END_LANE]!;
+      starts[target] = time;
+      ends[target] = time;
+    } else {
+      if (time < starts[target]!) starts[target] = time;
+      if (time > ends[target]!) ends[target] = time;
+    }
+    if (ends[target]! < this.earliestEnd) this.earliestEnd = ends[target]!;
+    store.touch(target);
+    return target;
+  }
+
+  private join(target: number, other: number, position: number): void {
+    this.accumulator.fold(this.store, this.accepted, this.folded, position);
+    this.folded = position;
+    this.store.mergeSlots(target, other);
+    this.store.remove(other);
+  }
+
+  private partial(slots: number[], open: boolean): Partial {
+    this.writer.reset();
+    this.store.writeGroups(this.writer, Int32Array.from(slots), slots.length);
+    const bytes = this.writer.finish();
+    return { kind: "sessions", start: 0, open, groups: slots.length, bytes };
+  }
+}
