@@ -1,0 +1,39 @@
+/** PyPI's `deltalake` as a second opinion on the lake: set up once, in a cache, from the registry. */
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import * as path from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const VENV = path.resolve(".cache", "deltalake-1.6.6");
+const PYTHON = path.join(VENV, "bin", "python");
+const PACKAGES = ["deltalake==1.6.6", "pyarrow==26.0.1"];
+
+/** Null when `deltalake` can be used; otherwise why this machine can't. */
+export async function setUpDeltalake(): Promise<string | null> {
+  try {
+    if (!existsSync(path.join(VENV, "ready"))) {
+      await run("python3", ["-m", "venv", "--clear", VENV]);
+      await run(PYTHON, ["-m", "pip", "install", "--quiet", ...PACKAGES]);
+      await run(PYTHON, ["-c", "import deltalake, pyarrow; open('ready', 'w')"], { cwd: VENV });
+    }
+    return null;
+  } catch (error) {
+    return `python3 with pip and ${PACKAGES.join(", ")} is not to be had: ${String(error)}`;
+  }
+}
+
+/** Run Python that has `DeltaTable` and `table_dir`, and prints one JSON value. */
+export async function deltalake(tableDir: string, code: string): Promise<unknown> {
+  const program = [
+    "import json, os, sys",
+    "from deltalake import DeltaTable",
+    "table_dir = sys.argv[1]",
+    code,
+    // Threads of the libraries now and then abort an interpreter that ends in the usual way.
+    "sys.stdout.flush()",
+    "os._exit(0)",
+  ].join("\n");
+  const { stdout } = await run(PYTHON, ["-c", program, tableDir], { maxBuffer: 64 * 1024 * 1024 });
+  return JSON.parse(stdout);
+}

@@ -1,0 +1,61 @@
+/** kill -9 while the sinks write: run again to the end, and nothing is missing or doubled. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import * as fs from "node:fs/promises";
+import { tmpdir } from "node:os";
+import * as path from "node:path";
+import { build } from "esbuild";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { readDatabase, readLake } from "../contract/sinks-readers.js";
+import { compareRows, LAYOUTS, randomOf, randomScript } from "../contract/sinks-script.js";
+
+const KILLS = 12;
+const PUBLICATIONS = 400;
+const CHILD = path.resolve(".cache", "sinks-child.mjs");
+
+let dir: string;
+beforeEach(async () => {
+  dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-kill-"));
+  await build({
+    entryPoints: ["test/contract/sinks-child.ts"],
+    outfile: CHILD,
+    bundle: true,
+    packages: "external",
+    platform: "node",
+    format: "esm",
+  });
+});
+afterEach(() => fs.rm(dir, { recursive: true, force: true }));
+
+/** Run the child; kill it after so many ms. Returns whether it came to its end. */
+async function run(seed: number, killAfterMs: number): Promise<boolean> {
+  const args = [CHILD, dir, String(seed), String(PUBLICATIONS)];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
+  let stderr = "";
+  child.stderr.on("data", (data) => {
+    stderr += String(data);
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), killAfterMs);
+  const [code, signal] = await once(child, "close");
+  clearTimeout(timer);
+  if (signal !== "SIGKILL") expect(`${code} ${stderr}`).toBe("0 ");
+  return signal !== "SIGKILL";
+}
+
+describe("sinks killed at random moments", () => {
+  const seed = Math.floor(Math.random() * 1e9);
+  it(`hold what an undisturbed run would have written (seed ${seed})`, async () => {
+    const random = randomOf(seed);
+    let killed = 0;
+    for (let n = 0; n < KILLS; n++) if (!(await run(seed, 250 + random(700)))) killed++;
+    expect(killed).toBeGreaterThan(0);
+    while (!(await run(seed, 60_000)));
+    const script = randomScript(seed, PUBLICATIONS);
+    for (const layout of LAYOUTS) {
+      const expected = script.expected(layout);
+      expect((await readLake(dir, layout)).sort(compareRows)).toEqual(expected);
+      const file = path.join(dir, "results.duckdb");
+      expect((await readDatabase(file, layout)).sort(compareRows)).toEqual(expected);
+    }
+  }, 120_000);
+});
