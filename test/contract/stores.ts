@@ -1,0 +1,210 @@
+/** What every pair of stores must do, whatever it is made of: one suite for all of them. */
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { CheckpointItem, CheckpointStore, ObjectStore } from "../../lib/commit/ports.js";
+
+export interface Stores {
+  readonly checkpoints: CheckpointStore;
+  readonly objects: ObjectStore;
+  /** Removes everything. */
+  cleanup(): Promise<void>;
+}
+
+const EMPTY = new Uint8Array();
+const WEIRD_KEYS = [
+  "a",
+  "a/b",
+  "a/b/c",
+  "A",
+  "a.object",
+  "a/000000000001.item",
+  "../escape",
+  "..",
+  "./here",
+  ".tmp/x",
+  "with space/and%2Fpercent",
+  "con/nul*?<>|:\\\"'",
+  "žluťoučký/kůň",
+  "日本語/🦆",
+  "e\u0301",
+  "\u00e9",
+  "line\nbreak",
+  `${"X".repeat(249)}/p-0`,
+];
+
+function item(generation: number, commitId: string, payload: Uint8Array = EMPTY): CheckpointItem {
+  return { generation, commitId, attributes: { by: commitId, nested: { n: [1, null] } }, payload };
+}
+
+export function describeStores(name: string, make: () => Promise<Stores>): void {
+  describe(name, () => {
+    let stores: Stores;
+    beforeEach(async () => {
+      stores = await make();
+    });
+    afterEach(() => stores.cleanup());
+
+    describe("checkpoint store", () => describeCheckpoints(() => stores.checkpoints));
+    describe("object store", () => describeObjects(() => stores.objects));
+  });
+}
+
+function describeCheckpoints(store: () => CheckpointStore): void {
+  it("reads nothing where nothing was written", async () => {
+    expect(await store().read("flights/p-0")).toBeNull();
+    expect(await store().list("")).toEqual([]);
+  });
+
+  it("gives back an item as it was written, an empty payload too", async () => {
+    for (const [index, payload] of [EMPTY, Uint8Array.of(0, 255, 10)].entries()) {
+      const written = item(index + 1, `c${index}`, payload);
+      expect(await store().compareAndSwap("flights/p-0", written)).toBe("committed");
+      const read = await store().read("flights/p-0");
+      expect({ ...read, payload: [...(read?.payload ?? [])] }).toEqual({
+        ...written,
+        payload: [...payload],
+      });
+    }
+  });
+
+  it("takes a payload of the size it allows", async () => {
+    const payload = new Uint8Array(store().payloadBytesMax).fill(7);
+    expect(await store().compareAndSwap("x", item(1, "a", payload))).toBe("committed");
+    expect((await store().read("x"))?.payload.length).toBe(payload.length);
+  });
+
+  it("refuses a generation that does not follow the stored one, and writes nothing", async () => {
+    expect(await store().compareAndSwap("x", item(2, "skips"))).toBe("conflict");
+    expect(await store().read("x")).toBeNull();
+    for (let generation = 1; generation <= 5; generation++) {
+      expect(await store().compareAndSwap("x", item(generation, `g${generation}`))).toBe(
+        "committed",
+      );
+      for (const wrong of [1, generation - 1, generation, generation + 2]) {
+        expect(await store().compareAndSwap("x", item(wrong, "wrong"))).toBe("conflict");
+      }
+      expect((await store().read("x"))?.commitId).toBe(`g${generation}`);
+    }
+  });
+
+  it("lets exactly one of 32 racing writers win each generation, and never goes back", async () => {
+    for (let generation = 1; generation <= 40; generation++) {
+      const contenders = Array.from({ length: 32 }, (_, index) => `g${generation}-${index}`);
+      const replies = await Promise.all(
+        contenders.map((id) => store().compareAndSwap("raced", item(generation, id))),
+      );
+      const winners = contenders.filter((_, index) => replies[index] === "committed");
+      expect(winners).toHaveLength(1);
+      const read = await store().read("raced");
+      expect([read?.generation, read?.commitId]).toEqual([generation, winners[0]]);
+    }
+  });
+
+  it("keeps ids apart, whatever they are made of, and lists them by prefix in order", async () => {
+    for (const id of WEIRD_KEYS) await store().compareAndSwap(id, item(1, `of ${id}`));
+    for (const id of WEIRD_KEYS) expect((await store().read(id))?.commitId).toBe(`of ${id}`);
+    for (const prefix of ["", "a", "a/", "a/b", "..", "日", "X", "no such"]) {
+      expect(await store().list(prefix)).toEqual(inOrder(WEIRD_KEYS, prefix));
+    }
+  });
+}
+
+function describeObjects(store: () => ObjectStore): void {
+  it("gives null for a missing object, and deletes it without complaint", async () => {
+    expect(await store().get("no/such")).toBeNull();
+    await store().delete("no/such");
+    expect(await store().list("")).toEqual([]);
+  });
+
+  it("lets exactly one of 32 racing writers create an object, and never changes it", async () => {
+    for (let round = 0; round < 20; round++) {
+      const key = `raced/${round}`;
+      const replies = await Promise.all(
+        Array.from({ length: 32 }, (_, index) => store().putIfAbsent(key, Uint8Array.of(index))),
+      );
+      expect(replies.filter((reply) => reply === "created")).toHaveLength(1);
+      expect(await store().get(key)).toEqual(bytesOf([replies.indexOf("created")]));
+      expect(await store().putIfAbsent(key, Uint8Array.of(99))).toBe("exists");
+    }
+  });
+
+  it("creates an object again after it was deleted", async () => {
+    await store().putIfAbsent("k", Uint8Array.of(1));
+    await store().delete("k");
+    expect(await store().get("k")).toBeNull();
+    expect(await store().putIfAbsent("k", EMPTY)).toBe("created");
+    expect(await store().get("k")).toEqual(bytesOf([]));
+  });
+
+  it("shows readers the whole of a 20 MB object or nothing", async () => {
+    const bytes = new Uint8Array(20_000_000).map((_, index) => index % 251);
+    const put = store().putIfAbsent("big", bytes);
+    const seen = await Promise.all(Array.from({ length: 16 }, () => store().get("big")));
+    await put;
+    for (const read of [...seen, await store().get("big")].slice(-17)) {
+      if (read !== null) expect(Buffer.compare(read, bytes)).toBe(0);
+    }
+    expect((await store().get("big"))?.length).toBe(bytes.length);
+  });
+
+  it("keeps keys apart, whatever they are made of, and lists them by prefix in order", async () => {
+    for (const key of WEIRD_KEYS) await store().putIfAbsent(key, Buffer.from(key));
+    for (const key of WEIRD_KEYS) {
+      expect(Buffer.from((await store().get(key)) ?? EMPTY).toString()).toBe(key);
+    }
+    for (const prefix of ["", "a", "a/", "a/b", "..", "日", "X", "no such"]) {
+      expect(await store().list(prefix)).toEqual(inOrder(WEIRD_KEYS, prefix));
+    }
+  });
+
+  it("agrees with a map over random operations", async () => {
+    const seed = Date.now() % 2 ** 31;
+    console.info(`seed ${seed}`);
+    const key = fc.constantFrom("a", "a/b", "b", "b/ä", "b/c/d");
+    const operation = fc.tuple(fc.constantFrom("put", "get", "delete", "list"), key, fc.nat(255));
+    await fc.assert(
+      fc.asyncProperty(fc.uuid(), fc.array(operation, { maxLength: 30 }), async (root, steps) => {
+        const model = new Map<string, number>();
+        for (const [step, name, value] of steps) {
+          await checkAgainst(store(), model, step, `${root}/${name}`, value);
+        }
+      }),
+      { seed, numRuns: 30 },
+    );
+  });
+}
+
+async function checkAgainst(
+  store: ObjectStore,
+  model: Map<string, number>,
+  step: string,
+  key: string,
+  value: number,
+): Promise<void> {
+  if (step === "put") {
+    const expected = model.has(key) ? "exists" : "created";
+    expect(await store.putIfAbsent(key, Uint8Array.of(value))).toBe(expected);
+    if (expected === "created") model.set(key, value);
+  } else if (step === "delete") {
+    await store.delete(key);
+    model.delete(key);
+  } else if (step === "get") {
+    expect((await store.get(key))?.[0]).toBe(model.get(key));
+  } else {
+    expect(await store.list(key)).toEqual(inOrder([...model.keys()], key));
+  }
+}
+
+/** Plain `Buffer`, so that `toEqual` compares bytes only. */
+function bytesOf(values: number[]): unknown {
+  return expect.toSatisfy(
+    (found: unknown) => found instanceof Uint8Array && Buffer.from(values).equals(found),
+  );
+}
+
+function inOrder(keys: readonly string[], prefix: string): string[] {
+  const bytes = (key: string) => Buffer.from(key).toString("hex");
+  return keys
+    .filter((key) => key.startsWith(prefix))
+    .sort((a, b) => (bytes(a) < bytes(b) ? -1 : 1));
+}
