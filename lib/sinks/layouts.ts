@@ -133,18 +133,18 @@ function rowsLayout(table: TableNode, stream: StreamNode): TableLayout {
 
 /** DuckDB and Spark compare column names without case, so two that differ only in case clash too. */
 function refuseTakenNames(layout: TableLayout): void {
-  const taken = new Set(["event_date"]);
-  if (isRevised(layout)) taken.add("retracted");
+  const taken = new Map([["event_date", "event_date"]]);
+  if (isRevised(layout)) taken.set("retracted", "retracted");
   for (const { name } of layout.columns) {
-    const folded = name.toLowerCase();
-    if (taken.has(folded)) {
+    const other = taken.get(name.toLowerCase());
+    if (other !== undefined) {
       throw new MillpondError(
         "DEFINITION",
-        `Table "${layout.name}" has a column "${name}", but its result has another column of ` +
-          "that name (case does not count; the product adds some). Rename the column.",
+        `Table "${layout.name}" would have the columns "${other}" and "${name}", which clash: ` +
+          "case does not count, and the product adds some. Rename the pipeline's column.",
       );
     }
-    taken.add(folded);
+    taken.set(name.toLowerCase(), name);
   }
 }
 
