@@ -218,15 +218,16 @@ describe("file stores on a troubled disk", () => {
   });
 });
 
-describe("file checkpoint store", () => {
-  it("refuses a writer that slept while others committed, though its name is free again", async () => {
+describe("a file checkpoint writer that slept while others committed", () => {
+  const make = (generation: number, attributes = {}) => ({
+    generation,
+    commitId: `g${generation}`,
+    attributes,
+    payload: new Uint8Array(),
+  });
+
+  it("is refused, though the name of its generation is free again", async () => {
     const store = new FileCheckpointStore(dir);
-    const make = (generation: number) => ({
-      generation,
-      commitId: `g${generation}`,
-      attributes: {},
-      payload: new Uint8Array(),
-    });
     for (let generation = 1; generation <= 6; generation++) {
       await store.compareAndSwap("x", make(generation));
     }
@@ -235,5 +236,25 @@ describe("file checkpoint store", () => {
     }
     expect(readdirSync(join(dir, "x"))).toHaveLength(2);
     expect((await store.read("x"))?.commitId).toBe("g6");
+  });
+
+  it.each([1, 2, 3, 4])("never claims success when it slept for %i commits", async (others) => {
+    const store = new FileCheckpointStore(dir);
+    const other = new FileCheckpointStore(dir);
+    await store.compareAndSwap("x", make(1));
+    const swaps: Promise<string>[] = [];
+    // The store turns attributes to JSON after its first look at the directory and before its link.
+    const toJSON = () => {
+      for (let n = 0; n < others; n++) swaps.push(other.compareAndSwap("x", make(2 + n)));
+      return {};
+    };
+    const slept = store.compareAndSwap("x", { ...make(2, { toJSON }), commitId: "slept" });
+    if (others < 3) expect(await slept).toBe("conflict");
+    else await expect(slept).rejects.toThrow(/unknown/);
+    expect(await Promise.all(swaps)).toEqual(Array.from({ length: others }, () => "committed"));
+    expect((await store.read("x"))?.commitId).toBe(`g${others + 1}`);
+    expect(await store.compareAndSwap("x", make(others + 2))).toBe("committed");
+    expect((await store.read("x"))?.commitId).toBe(`g${others + 2}`);
+    expect(readdirSync(join(dir, "x"))).toHaveLength(2);
   });
 });
