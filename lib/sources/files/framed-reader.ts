@@ -102,6 +102,7 @@ export class FramedReader implements FileReader {
     records.clear();
     this.#sliceStart = this.#pos;
     while (!this.#takeComplete(recordsMax)) {
+      // biome-ignore lint/suspicious/noUnnecessaryConditions: #fill sets it
       if (this.#ended) {
         this.#takeLast();
         break;
@@ -188,28 +189,22 @@ export class FramedReader implements FileReader {
     const startOffset = this.#base + start;
     let length = this.#filled - start;
     this.#consumed.push(this.#buffer, this.#noted, this.#filled);
-    this.#unterminated = true;
-    this.#pos = keptEnd;
-    for (;;) {
+    let newline = -1;
+    while (newline === -1) {
       const read = await this.#input.read(this.#buffer, keptEnd, this.#buffer.length);
       this.#setFilled(keptEnd + read);
+      newline = this.#view.indexOf(LF, keptEnd);
+      this.#pos = newline === -1 ? this.#filled : newline + 1;
+      this.#consumed.push(this.#buffer, keptEnd, this.#pos);
+      length += (newline === -1 ? this.#filled : newline) - keptEnd;
       if (read === 0) {
         this.#ended = true;
         break;
       }
-      const end = this.#view.indexOf(LF, keptEnd);
-      const next = end === -1 ? this.#filled : end + 1;
-      this.#consumed.push(this.#buffer, keptEnd, next);
-      if (end !== -1) {
-        length += end - keptEnd;
-        this.#pos = next;
-        this.#unterminated = false;
-        break;
-      }
-      length += read;
     }
+    this.#unterminated = newline === -1;
     this.#noted = this.#pos;
-    this.#base = startOffset + length + (this.#unterminated ? 0 : 1) - this.#pos;
+    this.#base = startOffset + length + (newline === -1 ? 0 : 1) - this.#pos;
     const limit = this.#limits.lineBytesMax;
     const detail = `a line of ${length} bytes; the limit is ${limit} bytes`;
     const from = start - this.#sliceStart;
@@ -276,7 +271,7 @@ export class FramedReader implements FileReader {
     this.#unterminated = unterminated === true;
     await this.#fill();
     const next = this.#view[0] === CR ? this.#view[1] : this.#view[0];
-    if (this.#unterminated && this.#filled > 0 && next !== LF) {
+    if (unterminated === true && this.#filled > 0 && next !== LF) {
       throw this.#changed(
         `its last line had no newline and was processed as it stood; now that line goes on`,
       );

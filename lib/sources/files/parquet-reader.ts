@@ -1,6 +1,6 @@
 /** Parquet files, streamed through DuckDB: each row becomes one JSON object record, in the file's order. */
 import { open, stat } from "node:fs/promises";
-import type { DuckDBInstance, DuckDBResult } from "@duckdb/node-api";
+import type { DuckDBResult } from "@duckdb/node-api";
 import type { StreamNode } from "../../define/definition.js";
 import type { Slice } from "../../engine/slice.js";
 import { MillpondError } from "../../errors.js";
@@ -18,6 +18,13 @@ interface Guard {
   readonly footerHash: string;
 }
 
+/** An open query over the file, and the rows it has in all. */
+interface ParquetRows {
+  readonly result: DuckDBResult;
+  readonly rowCount: number;
+  close(): void;
+}
+
 export class ParquetReader implements FileReader {
   readonly topic: string;
   readonly partition: number;
@@ -28,9 +35,7 @@ export class ParquetReader implements FileReader {
   readonly #limits: ReadLimits;
   readonly #records: RecordArrays;
   readonly #guard: Guard;
-  readonly #rowCount: number;
-  readonly #instance: DuckDBInstance | null;
-  readonly #result: DuckDBResult | null;
+  readonly #rows: ParquetRows | null;
   /** Rows fetched and not returned yet: `#chunk[#chunkAt…]`. */
   #chunk: readonly unknown[] = [];
   #chunkAt = 0;
@@ -42,7 +47,7 @@ export class ParquetReader implements FileReader {
     limits: ReadLimits,
     nextOffset: number,
     file: Guard & { mtimeMs: number },
-    rows: { instance: DuckDBInstance; result: DuckDBResult; rowCount: number } | null,
+    rows: ParquetRows | null,
   ) {
     this.topic = identity.topic;
     this.partition = identity.partition;
@@ -52,9 +57,7 @@ export class ParquetReader implements FileReader {
     this.#limits = limits;
     this.#records = new RecordArrays(Math.floor(file.mtimeMs));
     this.#guard = { sizeBytes: file.sizeBytes, footerHash: file.footerHash };
-    this.#rowCount = rows?.rowCount ?? 0;
-    this.#instance = rows?.instance ?? null;
-    this.#result = rows?.result ?? null;
+    this.#rows = rows;
     this.#nextOffset = nextOffset;
   }
 
@@ -69,7 +72,7 @@ export class ParquetReader implements FileReader {
     const file = await readGuard(path);
     if (
       position !== null &&
-      (position["sizeBytes"] !== file.sizeBytes || position["footerHash"] !== file.footerHash)
+      (position.sizeBytes !== file.sizeBytes || position.footerHash !== file.footerHash)
     ) {
       throw new MillpondError(
         "INPUT",
@@ -85,8 +88,8 @@ export class ParquetReader implements FileReader {
 
   /** Estimated from the rows, since DuckDB does not say where in the file it is. */
   get bytesRead(): number {
-    if (this.#rowCount === 0) return this.bytesTotal;
-    return Math.floor((this.bytesTotal * this.#nextOffset) / this.#rowCount);
+    if (this.#rows === null || this.#rows.rowCount === 0) return this.bytesTotal;
+    return Math.floor((this.bytesTotal * this.#nextOffset) / this.#rows.rowCount);
   }
 
   async read(recordsMax: number): Promise<Slice | null> {
@@ -113,12 +116,12 @@ export class ParquetReader implements FileReader {
   }
 
   async close(): Promise<void> {
-    this.#instance?.closeSync();
+    this.#rows?.close();
   }
 
   async #fetch(): Promise<boolean> {
     try {
-      const chunk = await this.#result?.fetchChunk();
+      const chunk = await this.#rows?.result.fetchChunk();
       if (chunk === null || chunk === undefined || chunk.rowCount === 0) return false;
       this.#chunk = chunk.getColumnValues(0);
       this.#chunkAt = 0;
@@ -136,7 +139,11 @@ export class ParquetReader implements FileReader {
   }
 }
 
-async function openRows(path: string, stream: StreamNode, nextOffset: number) {
+async function openRows(
+  path: string,
+  stream: StreamNode,
+  nextOffset: number,
+): Promise<ParquetRows> {
   if (/[*?[\]]/.test(path)) {
     throw new MillpondError(
       "INPUT",
@@ -146,8 +153,12 @@ async function openRows(path: string, stream: StreamNode, nextOffset: number) {
   const api = await import("@duckdb/node-api");
   // One thread, or rows could come in another order than the file's.
   const instance = await api.DuckDBInstance.create(":memory:", { threads: "1" });
+  const connection = await instance.connect();
+  const close = () => {
+    connection.closeSync();
+    instance.closeSync();
+  };
   try {
-    const connection = await instance.connect();
     const from = "FROM read_parquet($1, hive_partitioning = false)";
     const described = await connection.runAndReadAll(`SELECT * ${from} LIMIT 0`, [path]);
     const counted = await connection.runAndReadAll(`SELECT count(*)::DOUBLE ${from}`, [path]);
@@ -158,9 +169,9 @@ async function openRows(path: string, stream: StreamNode, nextOffset: number) {
     const json = rowToJson(api, columns, stream.fields);
     const sql = `SELECT ${json} FROM (SELECT * ${from} OFFSET ${nextOffset})`;
     const result = await connection.stream(sql, [path]);
-    return { instance, result, rowCount: Number(counted.getRows()[0]?.[0] ?? 0) };
+    return { result, rowCount: Number(counted.getRows()[0]?.[0] ?? 0), close };
   } catch (error) {
-    instance.closeSync();
+    close();
     throw unreadable(path, error);
   }
 }
