@@ -62,8 +62,8 @@ export class CheckpointCell {
     if (this.#current !== undefined) return this.#current;
     throw new MillpondError(
       "INVARIANT",
-      `checkpoint "${this.id}" was used without having been read (or after a conflict or failure); ` +
-        "expected a read first. Read it and repeat the work from there",
+      `checkpoint "${this.id}" was used without having been read ` +
+        "(or after a conflict or failure); expected a read first. Read it and repeat the work from there",
     );
   }
 

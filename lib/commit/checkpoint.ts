@@ -9,7 +9,7 @@ export interface JsonObject {
   readonly [key: string]: JsonValue;
 }
 
-/** Closed partials and event rows of one commit, kept in one object until the publisher took them. */
+/** Closed partials and event rows of one commit, in one object until the publisher took them. */
 export interface OutboxEntry {
   readonly sequence: number;
   readonly key: string;
@@ -64,7 +64,7 @@ export function toAttributes(checkpoint: Checkpoint): Record<string, unknown> {
   };
 }
 
-/** Throws `MillpondError("STORAGE")` when the attributes are not those of a partition's checkpoint. */
+/** Throws `MillpondError("STORAGE")` when it is not the item of a partition's checkpoint. */
 export function fromItem(id: string, item: CheckpointItem): Checkpoint {
   const read = new AttributeReader(id, item.attributes);
   const state = read.object("state");

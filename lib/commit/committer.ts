@@ -1,6 +1,6 @@
 /**
- * The checkpoint of one partition (DESIGN, section 4): loads it with its state, and moves it on with
- * one compare-and-swap per commit. It leaves to the caller what the state and the outbox mean.
+ * The checkpoint of one partition (DESIGN, section 4): loads it with its state, and moves it on
+ * with one compare-and-swap per commit. It leaves to the caller what the state and the outbox mean.
  */
 import { MillpondError } from "../errors.js";
 import { CheckpointCell, newCommitId, type SwapResult, withAttempts } from "./cell.js";
@@ -30,7 +30,7 @@ const LOADS_MAX = 10;
 export interface CommitterOptions {
   readonly checkpoints: CheckpointStore;
   readonly objects: ObjectStore;
-  /** One (pipeline, topic, partition), e.g. "flights/p-3"; objects are kept under the same prefix. */
+  /** One (pipeline, topic, partition), e.g. "flights/p-3"; objects are kept under it. */
   readonly id: string;
   readonly definitionHash: string;
 }
@@ -67,7 +67,8 @@ interface CommitPlan {
  * them commits a generation.
  *
  * @example
- * const committer = new PartitionCommitter({ checkpoints, objects, id: "flights/p-3", definitionHash });
+ * const id = "flights/p-3";
+ * const committer = new PartitionCommitter({ checkpoints, objects, id, definitionHash });
  * const { checkpoint, chunks } = await committer.load();
  * // … fold a slice into the state …
  * const result = await committer.commit({
@@ -254,15 +255,16 @@ export class PartitionCommitter {
 export async function readOutbox(objects: ObjectStore, entry: OutboxEntry): Promise<Uint8Array> {
   const bytes = await withAttempts(() => objects.get(entry.key));
   if (bytes !== null && bytes.length === entry.bytes) return bytes;
+  const found = bytes === null ? "does not exist" : `has ${bytes.length} bytes`;
   throw new MillpondError(
     "STORAGE",
-    `outbox object "${entry.key}" ${bytes === null ? "does not exist" : `has ${bytes.length} bytes`}` +
+    `outbox object "${entry.key}" ${found}` +
       `, expected ${entry.bytes} bytes. The output is incomplete: restore it whole, ` +
       "or process the input again into a new output",
   );
 }
 
-/** For the publisher, once no checkpoint of it names these entries any more. Failures are left to sweep. */
+/** For the publisher, once its checkpoint names these no more. Failures are left to `sweep`. */
 export async function deleteOutbox(
   objects: ObjectStore,
   entries: readonly OutboxEntry[],
@@ -285,8 +287,8 @@ function cut(
     throw new MillpondError(
       "STORAGE",
       `checkpoint "${id}": ${where} has ${bytes.length} bytes, expected ` +
-        `${totalBytes(pieceBytes)}. The output is damaged: restore it whole, or process the input ` +
-        "again into a new output",
+        `${totalBytes(pieceBytes)}. The output is damaged: restore it whole, or process ` +
+        "the input again into a new output",
     );
   }
   let end = 0;

@@ -1,4 +1,4 @@
-/** Keys as file paths and back: any text, no way out of the directory, no clash on any file system. */
+/** Keys as file paths and back: any text, no way out of the directory, no clashes. */
 import { MillpondError } from "../errors.js";
 
 /** File names end at 255 bytes; longer segments go on in a directory below. */

@@ -1,4 +1,4 @@
-/** A process that commits to file stores as fast as it can until it is killed or `until` is reached. */
+/** A process that commits to file stores as fast as it can, until `until` or its death. */
 import { PartitionCommitter } from "../../lib/commit/committer.js";
 import { FileCheckpointStore, FileObjectStore } from "../../lib/stores/files.js";
 

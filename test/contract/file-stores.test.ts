@@ -1,4 +1,4 @@
-/** The store contract over local files, and what only files can suffer: other processes and kill -9. */
+/** The store contract over local files, and what only files suffer: other processes, kill -9. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
@@ -16,7 +16,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { PartitionCommitter, readOutbox } from "../../lib/commit/committer.js";
-import { FileCheckpointStore, FileObjectStore, storageError } from "../../lib/stores/files.js";
+import { FileCheckpointStore, FileObjectStore } from "../../lib/stores/files.js";
+import { storageError } from "../../lib/stores/fs-errors.js";
 import { compareKeys } from "../../lib/stores/keys.js";
 import { describeStores } from "./stores.js";
 

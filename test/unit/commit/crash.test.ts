@@ -51,7 +51,7 @@ describe("a job whose I/O fails", () => {
   });
 
   for (const moment of ["before", "after"] as const) {
-    it(`ends as undisturbed when the process dies ${moment} any one step and runs again`, async () => {
+    it(`ends as undisturbed when the process dies ${moment} any step and runs again`, async () => {
       for (let at = 0; at < operations.length; at++) {
         const stores = memoryStores();
         const dying = runJob(through(stores, faultAt(at, moment, true)));
@@ -67,7 +67,7 @@ describe("a job whose I/O fails", () => {
       }
     });
 
-    it(`ends as undisturbed, in one go, when any one step fails ${moment} it is applied`, async () => {
+    it(`ends as undisturbed, in one go, when any step fails ${moment} it is applied`, async () => {
       for (let at = 0; at < operations.length; at++) {
         const stores = memoryStores();
         await runJob(through(stores, faultAt(at, moment, false)));
@@ -79,7 +79,7 @@ describe("a job whose I/O fails", () => {
 });
 
 describe("two processes on one checkpoint", () => {
-  it("end as one, when one pauses before any one step while the other runs to the end", async () => {
+  it("end as one, when one pauses before any step while the other runs to the end", async () => {
     for (let at = 0; at < operations.length; at++) {
       const stores = memoryStores();
       let count = 0;
@@ -140,6 +140,26 @@ describe("two processes on one checkpoint", () => {
     expect(moved).toBe(true);
     expect(checkpoint?.nextOffset).toBe(5);
     expect(chunks.map((chunk) => chunk[0])).toEqual([5]);
+  });
+});
+
+describe("a commit whose outcome cannot be told any more", () => {
+  it("keeps its objects, for the checkpoints after it may name them", async () => {
+    const stores = memoryStores();
+    const overtaken = committerOver(
+      through(stores, {
+        after: async ({ name }) => {
+          if (name !== "compareAndSwap") return;
+          await runJob(stores);
+          throw new Error("the reply was lost");
+        },
+      }),
+    );
+    await overtaken.load();
+    expect((await overtaken.commit(stepRequest(0))).kind).toBe("conflict");
+    expect(await outcomeOf(stores)).toEqual(expected);
+    const kept = await stores.objects.list(`${ID}/outbox/000000000001-`);
+    expect(kept).toHaveLength(1);
   });
 });
 

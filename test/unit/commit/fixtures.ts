@@ -107,7 +107,7 @@ export async function outcomeOf(stores: MemoryStores): Promise<unknown> {
 
 export class Fault extends Error {}
 
-/** Counts operations from 0; calls `fault` around the one with number `at` and, if `dead`, all later. */
+/** Counts operations from 0; number `at` fails and, if `lasting`, all later ones do. */
 export function faultAt(
   at: number,
   moment: "before" | "after",
