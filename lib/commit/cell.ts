@@ -63,7 +63,8 @@ export class CheckpointCell {
     throw new MillpondError(
       "INVARIANT",
       `checkpoint "${this.id}" was used without having been read ` +
-        "(or after a conflict or failure); expected a read first. Read it and repeat the work from there",
+        "(or after a conflict or failure); expected a read first. " +
+        "Read it and repeat the work from there",
     );
   }
 
