@@ -40,7 +40,8 @@ export interface PartitionFacts {
   readonly id: string;
   readonly stream: string;
   readonly partition: number;
-  readonly checkpoint: Checkpoint;
+  /** Null before its first commit; it then holds everybody back. */
+  readonly checkpoint: Checkpoint | null;
   /** An idle partition holds nobody back; what it brings later is a revision. */
   readonly idle: boolean;
 }
@@ -160,7 +161,7 @@ export class Publisher {
     const ordered = [...partitions].sort((a, b) => a.partition - b.partition);
     for (const facts of ordered) {
       const already = next.taken[facts.id] ?? 0;
-      for (const entry of facts.checkpoint.outbox) {
+      for (const entry of facts.checkpoint?.outbox ?? []) {
         if (entry.sequence <= already) continue;
         await this.takeEntry(next, facts, entry);
         next.taken[facts.id] = entry.sequence;
@@ -271,7 +272,7 @@ export class Publisher {
       if (active.length === 0) continue;
       const lowest = active.reduce(
         (min, { checkpoint }) =>
-          Math.min(min, (checkpoint.maxEventTime ?? Number.NEGATIVE_INFINITY) - latenessMs),
+          Math.min(min, (checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY) - latenessMs),
         Number.POSITIVE_INFINITY,
       );
       const before = next.watermarks[stream] ?? null;

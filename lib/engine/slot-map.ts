@@ -115,7 +115,9 @@ export class SlotMap {
   }
 
   set(slot: number, key: number, value: number): void {
-    this.valueOf[this.entry(slot, key)] = value;
+    // `entry` may replace `valueOf` by a longer array: it must come first.
+    const entry = this.entry(slot, key);
+    this.valueOf[entry] = value;
   }
 
   /** Marks everything as saved. */

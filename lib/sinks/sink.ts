@@ -1,6 +1,7 @@
 /** The port every sink implements, and what it is given: publications in order, as columns. */
-import type { Batch } from "../engine/batch.js";
+
 import type { ColumnNode } from "../define/definition.js";
+import type { Batch } from "../engine/batch.js";
 
 /**
  * How the rows of a result table are identified and laid out, for sinks.

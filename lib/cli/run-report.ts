@@ -1,0 +1,44 @@
+/** What a run says at its end: the accounting, and what to do next. */
+import type { AccountingRow } from "../runtime/accounting.js";
+import type { RunReport } from "../runtime/run-pipeline.js";
+
+const count = new Intl.NumberFormat("en-US");
+
+export function printRunReport(report: RunReport, options: { readonly json: boolean }): void {
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify({ kind: "report", ...report })}\n`);
+    return;
+  }
+  for (const warning of report.warnings) process.stderr.write(`warning: ${warning}\n`);
+  process.stdout.write(accountingText(report.accounting));
+  if (report.aborted) {
+    process.stdout.write("\nStopped. Run the same command again to continue from here.\n");
+    return;
+  }
+  const added = `${count.format(report.records)} new ${report.records === 1 ? "record" : "records"}`;
+  process.stdout.write(`\n${added}. Results are in ${report.out}; try\n`);
+  const table = report.accounting.find(({ kind }) => kind === "table")?.name ?? "accounting";
+  process.stdout.write(
+    `  millpond query --out ${report.out} "SELECT * FROM ${table} LIMIT 10"\n` +
+      `  millpond inspect --out ${report.out}\n`,
+  );
+}
+
+/** The sums of I2, a line each. */
+export function accountingText(rows: readonly AccountingRow[]): string {
+  const name = Math.max(...rows.map((row) => row.name.length));
+  return rows.map((row) => `${row.kind.padEnd(6)} ${row.name.padEnd(name)}  ${sums(row)}\n`).join("");
+}
+
+function sums(row: AccountingRow): string {
+  const n = (value: number | null) => count.format(value ?? 0);
+  if (row.kind === "stream") {
+    return `${n(row.records)} records = ${n(row.events)} events + ${n(row.dead_letters)} dead letters`;
+  }
+  if (row.rows !== null) return `${n(row.rows)} rows`;
+  const beyond = row.beyond_revise ? ` (${n(row.beyond_revise)} of them beyond reviseFor)` : "";
+  return (
+    `${n(row.events)} events = ${n(row.counted)} counted${beyond} + ${n(row.late)} late + ` +
+    `${n(row.duplicates)} duplicates`
+  );
+}

@@ -1,0 +1,118 @@
+/** `millpond run`: a pipeline over files, to the end of the input. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { MillpondError } from "../errors.js";
+import { loadPipeline } from "./load-pipeline.js";
+import { createProgress } from "./progress.js";
+import { printRunReport } from "./run-report.js";
+
+interface RunFlags {
+  readonly input: readonly string[];
+  readonly out: string;
+  readonly flush: boolean;
+  readonly batchSize: number;
+  readonly workers: number;
+  readonly set: ReadonlyMap<string, string>;
+  readonly json?: boolean;
+}
+
+const HELP = `
+Input: a file, or a directory of .ndjson, .jsonl, .json, .csv (each also .gz) or .parquet files. Each
+file is one partition; record i of a file is offset i. Running again continues from the checkpoints:
+new files and appended lines are read, nothing is counted twice.
+
+Examples:
+  $ millpond run pipelines/flights.ts --input data/nycflights13/flights --out out/flights
+  $ millpond run shop.ts --input orders=orders/ --input clicks=clicks/ --out out/shop
+  $ millpond run shop.ts --input events/ --out out/shop --set gap_minutes=20 --workers 2
+`;
+
+export function runCommand(): Command {
+  return new Command("run")
+    .description("run a pipeline over files and publish its tables")
+    .argument("<pipeline>", "the pipeline's file (.ts or .js)")
+    .requiredOption("--input <path>", "file or directory to read; <stream>=<path> with several", collect, [])
+    .requiredOption("--out <dir>", "directory of results and checkpoints")
+    .option("--no-flush", "leave windows that are still open unpublished")
+    .addOption(
+      new Option("--batch-size <n>", "records in one slice; changes nothing in the results")
+        .argParser(positive)
+        .default(10_000),
+    )
+    .addOption(new Option("--workers <n>", "threads to use").argParser(positive).default(1))
+    .option("--set <name=value>", "override a parameter that the pipeline declares", setting, new Map())
+    .option("--json", "progress and result as JSON lines")
+    .addHelpText("after", HELP)
+    .action(async (file: string, flags: RunFlags) => run(file, flags));
+}
+
+async function run(file: string, flags: RunFlags): Promise<void> {
+  const { runPipeline } = await import("../runtime/run-pipeline.js");
+  const pipeline = await loadPipeline(file, flags.set);
+  const inputs = inputsByStream(
+    flags.input,
+    pipeline.definition.streams.map(({ name }) => name),
+  );
+  const json = flags.json === true;
+  const progress = createProgress({ stream: process.stderr, isTTY: process.stderr.isTTY, json });
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
+  try {
+    const report = await runPipeline({
+      pipeline,
+      inputs,
+      out: flags.out,
+      flush: flags.flush,
+      batchSize: flags.batchSize,
+      workers: flags.workers,
+      pipelineFile: file,
+      overrides: flags.set,
+      onProgress: (facts) => progress.update(facts),
+      signal: stop.signal,
+    });
+    progress.done();
+    printRunReport(report, { json });
+    if (report.aborted) process.exitCode = 130;
+  } finally {
+    progress.done();
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+}
+
+function inputsByStream(
+  inputs: readonly string[],
+  streams: readonly string[],
+): ReadonlyMap<string, string> {
+  const byStream = new Map<string, string>();
+  for (const input of inputs) {
+    const [name, ...rest] = input.split("=");
+    if (rest.length > 0 && streams.includes(name!)) byStream.set(name!, rest.join("="));
+    else if (streams.length === 1 && inputs.length === 1) byStream.set(streams[0]!, input);
+    else {
+      throw new MillpondError(
+        "USAGE",
+        `--input ${input}: the pipeline reads ${streams.length} streams (${streams.join(", ")}); ` +
+          `give one --input <stream>=<path> for each`,
+      );
+    }
+  }
+  return byStream;
+}
+
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}
+
+function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const at = value.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
+  return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
+}
+
+const WHOLE_MAX = 1_000_000;
+
+function positive(value: string): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= 1 && number <= WHOLE_MAX) return number;
+  throw new InvalidArgumentError(`expected a whole number from 1 to ${WHOLE_MAX}.`);
+}

@@ -1,0 +1,185 @@
+/** The output directory of a run: what lies where in it, whose it is, and who may write to it. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+import type { PipelineDefinition } from "../define/definition.js";
+import { toJson } from "../define/json.js";
+import { MillpondError } from "../errors.js";
+
+const FORMAT_VERSION = 1;
+
+export interface OutputPaths {
+  readonly dir: string;
+  readonly manifest: string;
+  readonly lock: string;
+  readonly checkpoints: string;
+  readonly objects: string;
+  readonly lake: string;
+  readonly database: string;
+}
+
+export function outputPaths(dir: string): OutputPaths {
+  const at = (...names: string[]) => path.join(path.resolve(dir), ...names);
+  return {
+    dir: path.resolve(dir),
+    manifest: at("millpond.json"),
+    lock: at("state", "lock"),
+    checkpoints: at("state", "checkpoints"),
+    objects: at("state", "objects"),
+    lake: at("lake"),
+    database: at("results.duckdb"),
+  };
+}
+
+export interface Manifest {
+  readonly format: number;
+  readonly pipeline: string;
+  readonly definitionHash: string;
+  readonly definition: PipelineDefinition;
+}
+
+/** The manifest, or null when the directory holds none. */
+export function readManifest(paths: OutputPaths): Manifest | null {
+  let text: string;
+  try {
+    text = fs.readFileSync(paths.manifest, "utf8");
+  } catch {
+    return null;
+  }
+  try {
+    return JSON.parse(text) as Manifest;
+  } catch (cause) {
+    throw new MillpondError(
+      "OUTPUT",
+      `${paths.manifest} is not JSON: the output is damaged. Restore it, or give a new --out`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Makes the directory this pipeline's, or checks that it already is. Throws `OUTPUT` for a
+ * directory of something else, of another pipeline, or of a changed definition.
+ */
+export function claimOutput(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+  definitionHash: string,
+): void {
+  const found = readManifest(paths);
+  if (found === null) {
+    refuseForeign(paths);
+    const manifest: Manifest = {
+      format: FORMAT_VERSION,
+      pipeline: definition.name,
+      definitionHash,
+      definition: JSON.parse(toJson(definition)) as PipelineDefinition,
+    };
+    fs.mkdirSync(paths.dir, { recursive: true });
+    const temporary = `${paths.manifest}.tmp`;
+    fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
+    fs.renameSync(temporary, paths.manifest);
+    return;
+  }
+  if (found.format !== FORMAT_VERSION) {
+    throw new MillpondError(
+      "OUTPUT",
+      `${paths.dir} was written in format ${found.format}, this program writes ${FORMAT_VERSION}: ` +
+        "use the Millpond that wrote it, or give a new --out",
+    );
+  }
+  if (found.pipeline !== definition.name) {
+    throw new MillpondError(
+      "OUTPUT",
+      `${paths.dir} belongs to pipeline "${found.pipeline}", not "${definition.name}": ` +
+        "give another --out",
+    );
+  }
+  if (found.definitionHash === definitionHash) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `${paths.dir} was written by another version of pipeline "${definition.name}" ` +
+      `(${changesBetween(found.definition, definition)}). Results of two definitions do not mix: ` +
+      "give a new --out to process the input again, or go back to the old definition",
+  );
+}
+
+/** What changed, in a few words. */
+function changesBetween(before: PipelineDefinition, after: PipelineDefinition): string {
+  const changed: string[] = [];
+  const compare = (what: string, a: readonly { name: string }[], b: readonly { name: string }[]) => {
+    for (const name of new Set([...a, ...b].map((item) => item.name))) {
+      const [x, y] = [a, b].map((list) => JSON.stringify(list.find((item) => item.name === name)));
+      if (x !== y) changed.push(`${what} "${name}"`);
+    }
+  };
+  compare("stream", before.streams, after.streams);
+  compare("table", before.tables, after.tables);
+  compare("parameter", before.parameters, after.parameters);
+  compare("reference", before.references, after.references);
+  if (JSON.stringify(before.sinks) !== JSON.stringify(after.sinks)) changed.push("the sinks");
+  if (changed.length === 0) return "the content of a reference table changed";
+  return `changed: ${changed.join(", ")}`;
+}
+
+function refuseForeign(paths: OutputPaths): void {
+  let names: string[] = [];
+  try {
+    names = fs.readdirSync(paths.dir);
+  } catch (cause) {
+    if (fs.existsSync(paths.dir)) {
+      throw new MillpondError("OUTPUT", `${paths.dir} is not a directory: give another --out`, {
+        cause,
+      });
+    }
+  }
+  const foreign = names.filter((name) => name !== "millpond.json.tmp" && name !== "state");
+  if (foreign.length === 0) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `${paths.dir} holds other files (${foreign.slice(0, 3).join(", ")}, …) and no millpond.json: ` +
+      "give an empty or new directory as --out",
+  );
+}
+
+export interface OutputLock {
+  release(): void;
+}
+
+const heldHere = new Set<string>();
+
+/**
+ * Keeps a second run off the directory. The lock is the operating system's file lock that DuckDB
+ * takes on a database it writes to, so that it ends with the process, also by kill -9. Should it
+ * ever fail to hold, compare-and-swap still keeps the results right.
+ */
+export async function lockOutput(paths: OutputPaths): Promise<OutputLock> {
+  if (heldHere.has(paths.lock)) throw inUse(paths, undefined);
+  heldHere.add(paths.lock);
+  try {
+    fs.mkdirSync(path.dirname(paths.lock), { recursive: true });
+    const instance = await DuckDBInstance.create(paths.lock, { threads: "1" });
+    return {
+      release() {
+        instance.closeSync();
+        heldHere.delete(paths.lock);
+      },
+    };
+  } catch (cause) {
+    heldHere.delete(paths.lock);
+    if (cause instanceof Error && /lock/i.test(cause.message)) throw inUse(paths, cause);
+    throw new MillpondError(
+      "STORAGE",
+      `cannot write to ${paths.dir}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
+}
+
+function inUse(paths: OutputPaths, cause: unknown): MillpondError {
+  return new MillpondError(
+    "CONFLICT",
+    `another run is writing to ${paths.dir}: wait until it ends, stop it, or give another --out`,
+    { cause },
+  );
+}

@@ -1,0 +1,166 @@
+/** One partition's way from its source to its checkpoint: read a slice, fold it, commit it. */
+import type { Checkpoint, JsonObject } from "../commit/checkpoint.js";
+import { PartitionCommitter } from "../commit/committer.js";
+import { baseIsDue } from "../commit/decisions.js";
+import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
+import { PartitionFold, type PartitionCounters } from "../engine/fold.js";
+import type { StreamProgram } from "../engine/program.js";
+import { encodeSections, type Section } from "../engine/section.js";
+import { MillpondError } from "../errors.js";
+import type { PartitionReader, PartitionSource } from "../sources/source.js";
+
+/** What the checkpoint carries for the runtime. */
+export interface PartitionMeta {
+  readonly counters: PartitionCounters;
+  /** The last commit was a flush: what stands open has been handed to the publisher. */
+  readonly flushed: boolean;
+  readonly label: string;
+  readonly openWindows: number;
+  readonly openGroups: number;
+  readonly dedupIds: number;
+}
+
+export interface PartitionRunOptions {
+  readonly program: StreamProgram;
+  readonly source: PartitionSource;
+  readonly checkpoints: CheckpointStore;
+  readonly objects: ObjectStore;
+  readonly id: string;
+  readonly definitionHash: string;
+}
+
+export class PartitionRun {
+  readonly id: string;
+  readonly source: PartitionSource;
+  readonly program: StreamProgram;
+  /** Outbox entries that the publisher has taken; they leave with the next commit. */
+  releaseUpTo = 0;
+  checkpoint: Checkpoint | null = null;
+  /** Input bytes; kept after the source is closed. */
+  bytesRead = 0;
+  bytesTotal = 0;
+  warnings: readonly string[] = [];
+  private readonly committer: PartitionCommitter;
+  private fold: PartitionFold | null = null;
+  private reader: PartitionReader | null = null;
+
+  constructor(options: PartitionRunOptions) {
+    this.id = options.id;
+    this.source = options.source;
+    this.program = options.program;
+    this.committer = new PartitionCommitter(options);
+  }
+
+  /** Greatest event time so far minus the lateness, epoch ms; -Infinity before the first event. */
+  get watermark(): number {
+    const maxEventTime = this.checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY;
+    return maxEventTime - this.program.stream.latenessMs;
+  }
+
+  get meta(): PartitionMeta | null {
+    return (this.checkpoint?.meta as unknown as PartitionMeta | undefined) ?? null;
+  }
+
+  /** Restores the state and opens the source where the checkpoint left it. */
+  async open(): Promise<void> {
+    await this.loadState();
+    const { checkpoint } = this;
+    this.reader = await this.source.open(checkpoint?.nextOffset ?? 0, checkpoint?.position ?? null);
+    this.noteProgress(this.reader);
+  }
+
+  /** Folds and commits the next slice; false at the end of the input. */
+  async step(recordsMax: number): Promise<boolean> {
+    const reader = this.reader!;
+    const slice = await reader.read(recordsMax);
+    this.noteProgress(reader);
+    if (slice === null) return false;
+    const sections = this.fold!.process(slice);
+    await this.commit(slice.offsets[slice.count - 1]! + 1, sections, false);
+    return true;
+  }
+
+  /** Hands open windows over as they stand. Does nothing if that was done since the last slice. */
+  async flush(): Promise<void> {
+    if (this.fold === null) await this.loadState();
+    if (this.checkpoint === null || this.meta!.flushed) return;
+    const sections = this.fold!.snapshot(() => true);
+    await this.commit(this.checkpoint.nextOffset, sections, true);
+  }
+
+  /** Live tables (`updates`) as they stand, without ending the flow. */
+  async publishUpdates(tables: ReadonlySet<string>): Promise<void> {
+    if (this.fold === null || this.checkpoint === null || this.meta!.flushed) return;
+    const sections = this.fold.snapshot((table) => tables.has(table));
+    if (sections.length > 0) await this.commit(this.checkpoint.nextOffset, sections, false);
+  }
+
+  /** Deletes what crashed commits of this partition left behind. */
+  async sweep(referenced: () => Promise<ReadonlySet<string>>): Promise<void> {
+    await this.committer.sweep(referenced);
+  }
+
+  /** Closes the source and lets the state go; `flush` loads it again. */
+  async close(): Promise<void> {
+    await this.reader?.close();
+    this.reader = null;
+    this.fold = null;
+  }
+
+  /** Reads the checkpoint, and the state into a fresh fold. */
+  async loadState(): Promise<void> {
+    const { topic, partition } = this.source;
+    const fold = new PartitionFold(this.program, topic, partition);
+    const { checkpoint, chunks } = await this.committer.load();
+    this.checkpoint = checkpoint;
+    if (checkpoint !== null) fold.restore(chunks, this.meta!.counters);
+    this.fold = fold;
+  }
+
+  private noteProgress(reader: PartitionReader): void {
+    this.bytesRead = reader.bytesRead;
+    this.bytesTotal = reader.bytesTotal;
+    if ("warnings" in reader && Array.isArray(reader.warnings)) this.warnings = reader.warnings;
+  }
+
+  private async commit(
+    nextOffset: number,
+    sections: readonly Section[],
+    flushed: boolean,
+  ): Promise<void> {
+    const fold = this.fold!;
+    const isBase = this.checkpoint === null || baseIsDue(baseFacts(this.checkpoint));
+    const { maxEventTime } = fold;
+    const result = await this.committer.commit({
+      nextOffset,
+      maxEventTime: Number.isFinite(maxEventTime) ? maxEventTime : null,
+      position: this.reader?.position() ?? this.checkpoint?.position ?? null,
+      meta: this.nextMeta(fold, flushed),
+      state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
+      outbox: sections.length === 0 ? null : encodeSections(sections),
+      releaseOutboxUpTo: this.releaseUpTo,
+    });
+    if (result.kind === "conflict") {
+      throw new MillpondError(
+        "CONFLICT",
+        `another process moved ${this.source.topic} partition ${this.source.partition} ` +
+          `(${this.source.label}) at the same time; nothing is damaged and nothing counted twice: ` +
+          "let one of them finish, then run again",
+      );
+    }
+    fold.saved();
+    this.checkpoint = result.checkpoint;
+  }
+
+  private nextMeta(fold: PartitionFold, flushed: boolean): JsonObject {
+    const { counters, sizes } = fold;
+    const meta: PartitionMeta = { counters, flushed, label: this.source.label, ...sizes };
+    return structuredClone(meta) as unknown as JsonObject;
+  }
+}
+
+function baseFacts({ stateBytes, deltaBytes, state }: Checkpoint) {
+  const inObjects = state.objects.reduce((sum, { pieceBytes }) => sum + pieceBytes.length, 0);
+  const pieces = inObjects + state.inlinePieceBytes.length;
+  return { stateBytes, deltaBytes, pieces, objects: state.objects.length };
+}

@@ -1,0 +1,318 @@
+/** `millpond run`: a pipeline over input files, to the end of the input, into an output directory. */
+import { CheckpointCell } from "../commit/cell.js";
+import { fromItem } from "../commit/checkpoint.js";
+import { Publisher } from "../commit/publisher.js";
+import { type PublisherState, referencedKeys } from "../commit/publisher-state.js";
+import type { Pipeline, PipelineDefinition } from "../define/definition.js";
+import { definitionHash as hashOf } from "../define/json.js";
+import { compileStream, type StreamProgram } from "../engine/program.js";
+import { MillpondError } from "../errors.js";
+import type { Sink } from "../sinks/sink.js";
+import { openFileSources } from "../sources/files/index.js";
+import type { PartitionSource } from "../sources/source.js";
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
+import { claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
+import type { PartitionMeta } from "./partition-run.js";
+import { loadReferences, type LoadedReferences } from "./references.js";
+import { LocalRunner, partitionId, type PartitionProgress, type Runner } from "./runner.js";
+import { applySinks, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
+import { startWorkers } from "./workers.js";
+
+/** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
+const SINK_STEP_BYTES = 128 * 1024 * 1024;
+
+export interface RunOptions {
+  readonly pipeline: Pipeline;
+  /** Path of the input; with several streams, one path each by stream name. */
+  readonly inputs: ReadonlyMap<string, string>;
+  readonly out: string;
+  readonly flush: boolean;
+  readonly batchSize: number;
+  /** More than 1: worker threads, which load the pipeline from `pipelineFile` again. */
+  readonly workers: number;
+  readonly pipelineFile?: string;
+  readonly overrides?: ReadonlyMap<string, string>;
+  readonly onProgress?: (progress: RunProgress) => void;
+  /** Ends the run after the current slices; what was committed stays. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RunProgress {
+  readonly phase: "reading" | "publishing" | "done";
+  readonly records: number;
+  readonly events: number;
+  readonly late: number;
+  readonly deadLetters: number;
+  readonly bytesRead: number;
+  readonly bytesTotal: number;
+  /** Lowest watermark over partitions, epoch ms; null before the first event. */
+  readonly watermark: number | null;
+}
+
+export interface RunReport {
+  readonly out: string;
+  readonly accounting: readonly AccountingRow[];
+  /** New in this run. */
+  readonly records: number;
+  readonly warnings: readonly string[];
+  readonly aborted: boolean;
+}
+
+export async function runPipeline(options: RunOptions): Promise<RunReport> {
+  const paths = outputPaths(options.out);
+  const { definition } = options.pipeline;
+  const references = await loadReferences(options.pipeline);
+  const definitionHash = hashOf(definition, references.hashes);
+  claimOutput(paths, definition, definitionHash);
+  const lock = await lockOutput(paths);
+  try {
+    return await new Run(options, paths, references, definitionHash).execute();
+  } finally {
+    lock.release();
+  }
+}
+
+class Run {
+  private readonly options: RunOptions;
+  private readonly paths: OutputPaths;
+  private readonly definition: PipelineDefinition;
+  private readonly definitionHash: string;
+  private readonly programs: ReadonlyMap<string, StreamProgram>;
+  private readonly checkpoints: FileCheckpointStore;
+  private readonly publisher: Publisher;
+  private readonly sinks: RunSinks;
+  private runners: Runner[] = [];
+  private sinksTookUpTo = 0;
+  private readonly warnings: string[] = [];
+  private recordsBefore = 0;
+  private updatedAt = performance.now();
+
+  constructor(
+    options: RunOptions,
+    paths: OutputPaths,
+    references: LoadedReferences,
+    definitionHash: string,
+  ) {
+    this.options = options;
+    this.paths = paths;
+    this.definition = options.pipeline.definition;
+    this.definitionHash = definitionHash;
+    const context = { functions: options.pipeline.functions, references: references.data };
+    this.programs = new Map(
+      this.definition.streams.map(({ name }) => [
+        name,
+        compileStream(this.definition, name, context),
+      ]),
+    );
+    this.checkpoints = new FileCheckpointStore(paths.checkpoints);
+    this.publisher = new Publisher({
+      checkpoints: this.checkpoints,
+      objects: new FileObjectStore(paths.objects),
+      id: `${this.definition.name}/publisher`,
+      definitionHash,
+      programs: [...this.programs.values()],
+    });
+    this.sinks = makeSinks(this.definition, paths, definitionHash);
+  }
+
+  async execute(): Promise<RunReport> {
+    const partitions = await this.partitions();
+    await this.publisher.load();
+    this.runners = await this.startRunners(partitions);
+    try {
+      this.recordsBefore = this.totals().records;
+      const aborted = await this.read();
+      if (this.options.flush && !aborted) {
+        for (const runner of this.runners) await runner.flush(this.publisher.state.taken);
+      }
+      await this.publish(this.options.flush && !aborted);
+      const accounting = await this.finish(aborted);
+      this.report("done");
+      const records = this.totals().records - this.recordsBefore;
+      return { out: this.paths.dir, accounting, records, warnings: this.allWarnings(), aborted };
+    } finally {
+      for (const runner of this.runners) await runner.close();
+    }
+  }
+
+  /** Reads to the end of the input; true if the run was asked to stop before. */
+  private async read(): Promise<boolean> {
+    let running = this.runners;
+    while (running.length > 0) {
+      if (this.options.signal?.aborted) return true;
+      const { taken } = this.publisher.state;
+      const turns = await Promise.all(running.map((runner) => runner.turn(taken)));
+      running = running.filter((_, i) => !turns[i]!.ended);
+      await this.publishUpdates();
+      await this.round(false);
+      if (this.stagedBytes() > SINK_STEP_BYTES) await this.takeSinks();
+      this.report("reading");
+    }
+    return false;
+  }
+
+  private async publishUpdates(): Promise<void> {
+    const live = this.definition.tables.filter((table) => table.emit.kind === "updates");
+    if (live.length === 0) return;
+    const everyMs = Math.min(
+      ...live.map(({ emit }) => (emit.kind === "updates" ? emit.everyMs : Number.POSITIVE_INFINITY)),
+    );
+    if (performance.now() - this.updatedAt < everyMs) return;
+    this.updatedAt = performance.now();
+    const names = new Set(live.map(({ name }) => name));
+    for (const runner of this.runners) await runner.publishUpdates(names);
+    await this.round(false);
+  }
+
+  private async publish(flush: boolean): Promise<void> {
+    this.report("publishing");
+    await this.round(flush);
+    await this.takeSinks();
+    await this.round(flush);
+  }
+
+  private async round(flush: boolean): Promise<void> {
+    const partitions = this.progress().map(({ facts }) => facts);
+    await this.publisher.round({ partitions, flush, sinksTookUpTo: this.sinksTookUpTo });
+  }
+
+  private async takeSinks(): Promise<void> {
+    this.sinksTookUpTo = await applySinks(this.sinks, this.publisher);
+  }
+
+  private async finish(aborted: boolean): Promise<AccountingRow[]> {
+    const partitions = await this.storedCounters();
+    const published = this.publisher.state;
+    const rows = accountingRows(this.definition, partitions, published);
+    await this.sinks.setAccounting(rows);
+    const flushed = this.options.flush && !aborted;
+    const storedRows = await storedRowCounts(this.sinks, this.definition);
+    checkAccounting({ definition: this.definition, rows, published, flushed, storedRows });
+    return rows;
+  }
+
+  /** Counters of every partition this output knows, also of files that are gone by now. */
+  private async storedCounters() {
+    const counters = [];
+    for (const { name: stream } of this.definition.streams) {
+      for (const id of await this.checkpoints.list(`${this.definition.name}/${stream}/`)) {
+        const item = await this.checkpoints.read(id);
+        if (item === null) continue;
+        const meta = fromItem(id, item).meta as unknown as PartitionMeta;
+        counters.push({ stream, counters: meta.counters });
+      }
+    }
+    return counters;
+  }
+
+  private async partitions(): Promise<{ stream: string; source: PartitionSource }[]> {
+    const found: { stream: string; source: PartitionSource }[] = [];
+    for (const stream of this.definition.streams) {
+      const path = this.options.inputs.get(stream.name);
+      if (path === undefined) {
+        throw new MillpondError(
+          "USAGE",
+          `no input for stream "${stream.name}": give --input ${stream.name}=<path>`,
+        );
+      }
+      const id = `${this.definition.name}/files/${stream.name}`;
+      const cell = new CheckpointCell(this.checkpoints, id);
+      const stored = (await cell.read())?.attributes.partitions;
+      const known = new Map(Object.entries((stored ?? {}) as Record<string, number>));
+      const { sources, missing } = await openFileSources({ path, stream, known });
+      for (const name of missing) {
+        this.warnings.push(`${name} was read before and is gone; its results stay`);
+      }
+      const all = Object.fromEntries([
+        ...known,
+        ...sources.map(({ label, partition }) => [label, partition]),
+      ]);
+      if (Object.keys(all).length > known.size) {
+        await cell.swap({ partitions: all }, new Uint8Array());
+      }
+      found.push(...sources.map((source) => ({ stream: stream.name, source })));
+    }
+    return found;
+  }
+
+  private async startRunners(
+    partitions: readonly { stream: string; source: PartitionSource }[],
+  ): Promise<Runner[]> {
+    const { options } = this;
+    const local = new LocalRunner({
+      paths: this.paths,
+      pipeline: this.definition.name,
+      definitionHash: this.definitionHash,
+      partitions: partitions.map(({ stream, source }) => ({
+        program: this.programs.get(stream)!,
+        source,
+      })),
+      batchSize: options.batchSize,
+      onSlice: () => this.report("reading"),
+    });
+    await local.sweep(async () => referencedKeys(this.publisher.state));
+    const workers = Math.min(options.workers, partitions.length);
+    if (workers <= 1) return [local];
+    return startWorkers({
+      workers,
+      pipelineFile: options.pipelineFile!,
+      overrides: options.overrides ?? new Map(),
+      out: this.paths.dir,
+      inputs: options.inputs,
+      batchSize: options.batchSize,
+      definitionHash: this.definitionHash,
+      partitions: partitions.map(({ stream, source }) => ({
+        stream,
+        partition: source.partition,
+        id: partitionId(this.definition.name, stream, source.partition),
+        label: source.label,
+      })),
+    });
+  }
+
+  private progress(): PartitionProgress[] {
+    return this.runners.flatMap((runner) => runner.progress());
+  }
+
+  private stagedBytes(): number {
+    return this.publisher.state.publications
+      .filter(({ sequence }) => sequence > this.sinksTookUpTo)
+      .reduce((sum, { place }) => sum + place.length, 0);
+  }
+
+  private totals(): Omit<RunProgress, "phase"> {
+    const all = this.progress();
+    const counters = all.map(
+      ({ facts }) => (facts.checkpoint?.meta as unknown as PartitionMeta | undefined)?.counters,
+    );
+    const sum = (of: (i: number) => number): number =>
+      all.reduce((total, _, i) => total + of(i), 0);
+    const watermarks = all.map(({ facts }) => facts.checkpoint?.maxEventTime ?? null);
+    const known = watermarks.filter((time) => time !== null);
+    const lateness = Math.max(0, ...this.definition.streams.map(({ latenessMs }) => latenessMs));
+    return {
+      records: sum((i) => counters[i]?.records ?? 0),
+      events: sum((i) => counters[i]?.events ?? 0),
+      late: sum((i) => lateIn(counters[i])),
+      deadLetters: sum((i) => (counters[i] ? counters[i].records - counters[i].events : 0)),
+      bytesRead: sum((i) => all[i]!.bytesRead),
+      bytesTotal: sum((i) => all[i]!.bytesTotal),
+      watermark: known.length === 0 ? null : Math.min(...known) - lateness,
+    };
+  }
+
+  private report(phase: RunProgress["phase"]): void {
+    this.options.onProgress?.({ phase, ...this.totals() });
+  }
+
+  private allWarnings(): string[] {
+    return [...this.warnings, ...this.progress().flatMap(({ warnings }) => warnings)];
+  }
+}
+
+function lateIn(counters: PartitionMeta["counters"] | undefined): number {
+  return Object.values(counters?.tables ?? {}).reduce((sum, { late }) => sum + late, 0);
+}
+
+export type { PublisherState, Sink };

@@ -1,0 +1,133 @@
+/** Moves a set of partitions forward in this thread, the one that lags most first. */
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+import type { PartitionFacts } from "../commit/publisher.js";
+import type { StreamProgram } from "../engine/program.js";
+import type { PartitionSource } from "../sources/source.js";
+import { PartitionRun } from "./partition-run.js";
+import type { OutputPaths } from "./output.js";
+
+/** Partitions with an open source and state at a time; more input files than that take turns. */
+const OPEN_PARTITIONS_MAX = 16;
+/** A turn ends after so long, so that results and progress keep flowing. */
+const TURN_MS = 1_000;
+
+export interface PartitionProgress {
+  readonly facts: PartitionFacts;
+  readonly label: string;
+  readonly bytesRead: number;
+  readonly bytesTotal: number;
+  readonly warnings: readonly string[];
+}
+
+/** What both kinds of runner (this thread, a worker) offer. */
+export interface Runner {
+  /** Works for about a second; `taken` are the outbox sequences the publisher has, by id. */
+  turn(taken: Readonly<Record<string, number>>): Promise<{ ended: boolean }>;
+  flush(taken: Readonly<Record<string, number>>): Promise<void>;
+  publishUpdates(tables: ReadonlySet<string>): Promise<void>;
+  progress(): readonly PartitionProgress[];
+  close(): Promise<void>;
+}
+
+export interface LocalRunnerOptions {
+  readonly paths: OutputPaths;
+  readonly pipeline: string;
+  readonly definitionHash: string;
+  readonly partitions: readonly { readonly program: StreamProgram; readonly source: PartitionSource }[];
+  readonly batchSize: number;
+  /** Called after every slice. */
+  readonly onSlice?: () => void;
+}
+
+export function partitionId(pipeline: string, stream: string, partition: number): string {
+  return `${pipeline}/${stream}/${partition}`;
+}
+
+export class LocalRunner implements Runner {
+  private readonly runs: PartitionRun[];
+  private readonly waiting: PartitionRun[];
+  private readonly active = new Set<PartitionRun>();
+  private readonly options: LocalRunnerOptions;
+
+  constructor(options: LocalRunnerOptions) {
+    this.options = options;
+    const checkpoints = new FileCheckpointStore(options.paths.checkpoints);
+    const objects = new FileObjectStore(options.paths.objects);
+    this.runs = options.partitions.map(({ program, source }) => {
+      const id = partitionId(options.pipeline, program.stream.name, source.partition);
+      const { definitionHash } = options;
+      return new PartitionRun({ program, source, checkpoints, objects, id, definitionHash });
+    });
+    this.waiting = [...this.runs];
+  }
+
+  /** Removes leftovers of crashed runs; once, before the first turn. */
+  async sweep(referenced: () => Promise<ReadonlySet<string>>): Promise<void> {
+    for (const run of this.runs) await run.sweep(referenced);
+  }
+
+  async turn(taken: Readonly<Record<string, number>>): Promise<{ ended: boolean }> {
+    this.release(taken);
+    const until = performance.now() + TURN_MS;
+    do {
+      while (this.active.size < OPEN_PARTITIONS_MAX && this.waiting.length > 0) {
+        const run = this.waiting.shift()!;
+        await run.open();
+        this.active.add(run);
+      }
+      const run = this.lagging();
+      if (run === null) return { ended: true };
+      if (await run.step(this.options.batchSize)) this.options.onSlice?.();
+      else {
+        await run.close();
+        this.active.delete(run);
+      }
+    } while (performance.now() < until);
+    return { ended: this.active.size === 0 && this.waiting.length === 0 };
+  }
+
+  async flush(taken: Readonly<Record<string, number>>): Promise<void> {
+    this.release(taken);
+    for (const run of this.runs) {
+      await run.flush();
+      await run.close();
+    }
+  }
+
+  async publishUpdates(tables: ReadonlySet<string>): Promise<void> {
+    for (const run of this.active) await run.publishUpdates(tables);
+  }
+
+  progress(): readonly PartitionProgress[] {
+    return this.runs.map((run) => ({
+      facts: {
+        id: run.id,
+        stream: run.program.stream.name,
+        partition: run.source.partition,
+        checkpoint: run.checkpoint,
+        idle: false,
+      },
+      label: run.source.label,
+      bytesRead: run.bytesRead,
+      bytesTotal: run.bytesTotal,
+      warnings: run.warnings,
+    }));
+  }
+
+  async close(): Promise<void> {
+    for (const run of this.runs) await run.close();
+  }
+
+  private release(taken: Readonly<Record<string, number>>): void {
+    for (const run of this.runs) run.releaseUpTo = taken[run.id] ?? 0;
+  }
+
+  /** Keeping partitions together in event time keeps few windows waiting for each other. */
+  private lagging(): PartitionRun | null {
+    let lowest: PartitionRun | null = null;
+    for (const run of this.active) {
+      if (lowest === null || run.watermark < lowest.watermark) lowest = run;
+    }
+    return lowest;
+  }
+}
