@@ -15,7 +15,8 @@ export interface DatabaseOptions {
   readonly threads?: number;
 }
 
-const MEMORY_LIMIT = "256MB";
+/** DuckDB may take some more; a run holds two databases, and must stay under 512 MB. */
+const MEMORY_LIMIT = "192MB";
 
 export class Database {
   readonly #instance: DuckDBInstance;

@@ -12,7 +12,9 @@ import type { BatchAppender } from "./duckdb-rows.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
 import type { LakeStorage } from "./lake-storage.js";
 
-const FILE_OPTIONS = "FORMAT parquet, COMPRESSION zstd, RETURN_STATS true";
+/** Half of DuckDB's default: a row group is held in memory, and rows of bronze are long. */
+const ROW_GROUP_ROWS = 61_440;
+const FILE_OPTIONS = `FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, RETURN_STATS true`;
 
 /** Rows of one table on their way into files. */
 export class RowStage {
