@@ -1,4 +1,7 @@
-/** Sequential bytes of one file, plain or gunzipped, in bounded memory. What the bytes mean is left to others. */
+/**
+ * Sequential bytes of one file, plain or gunzipped, in bounded memory. What the bytes mean is left
+ * to others.
+ */
 import { type FileHandle, open } from "node:fs/promises";
 import { createGunzip, type Gunzip } from "node:zlib";
 import { MillpondError } from "../../errors.js";
@@ -42,7 +45,7 @@ export class PlainInput implements ByteInput {
 /** Deflate expands at most about 1,032 times, so one write makes at most 34 MB. */
 const COMPRESSED_BLOCK_BYTES = 32 * 1024;
 
-/** The state of one gunzip stream, fed by hand so that what came out before an error is not lost. */
+/** One gunzip stream, fed by hand so that what came out before an error is not lost. */
 class Inflater {
   readonly #gunzip: Gunzip = createGunzip({ chunkSize: 256 * 1024 });
   readonly #out: Buffer[] = [];
@@ -79,7 +82,7 @@ class Inflater {
   }
 }
 
-/** A gzip file of any number of members. Damage ends the input; all bytes before it are delivered. */
+/** A gzip file of any number of members. Damage ends it; all bytes before that are delivered. */
 export class GunzipInput implements ByteInput {
   bytesRead = 0;
   damage: string | null = null;

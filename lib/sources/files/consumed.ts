@@ -10,7 +10,7 @@ export class ConsumedFingerprint {
   #headLength = 0;
   #tailLength = 0;
 
-  /** `bytes[from, to)` comes next. Between calls, bytes that later ones push out may be left out. */
+  /** `bytes[from, to)` comes next; what is neither head nor tail in the end may be left out. */
   push(bytes: Buffer, from: number, to: number): void {
     if (this.#headLength < FINGERPRINT_BYTES) {
       this.#headLength += bytes.copy(this.#head, this.#headLength, from, to);

@@ -1,4 +1,4 @@
-/** CSV files: each row becomes one JSON object record, so that everything after reads one format. */
+/** CSV files: each row becomes one JSON object record, so all that follows reads one format. */
 import { isUtf8 } from "node:buffer";
 import type { StreamNode } from "../../define/definition.js";
 import type { Slice } from "../../engine/slice.js";

@@ -1,6 +1,7 @@
 /**
  * CSV (RFC 4180) by hand: where a row ends in raw bytes, and what its values are. Own code because
- * rows must be cut with bounded memory and resumed by byte, and a broken row must not take others along.
+ * rows must be cut in bounded memory and resumed by byte, and a broken row must not take others
+ * along.
  */
 import type { FindEnd } from "./framed-reader.js";
 
@@ -11,7 +12,7 @@ const QUOTE = 34;
 /** A quoted value that is still open this far into its row counts as never closed. */
 export const QUOTED_ROW_BYTES_MAX = 1024 * 1024;
 
-/** A row ends at the first newline outside quotes; with a quote never closed, at its first newline. */
+/** A row ends at its first newline outside quotes; with a quote never closed, at its first. */
 export const findRowEnd: FindEnd = (bytes, from, ended) => {
   const limit = Math.min(bytes.length, from + QUOTED_ROW_BYTES_MAX);
   let atValueStart = true;

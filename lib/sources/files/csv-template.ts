@@ -16,7 +16,10 @@ interface Leaf {
 }
 type Tree = Map<string, Tree | Leaf>;
 
-/** A header `payload.temp` that equals a field's path joined by dots is nested. Returns what is wrong as text. */
+/**
+ * A column `payload.temp` that equals a field's path joined by dots is nested. What is wrong with the
+ * header comes back as text.
+ */
 export function csvTemplate(
   header: readonly string[],
   fields: readonly FieldNode[],

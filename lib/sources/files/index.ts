@@ -1,4 +1,7 @@
-/** File input: a file or a directory of files as the partitions of a topic, each record of a file at its index. */
+/**
+ * File input: a file or a directory of files as the partitions of a topic, a record's offset being
+ * its index in its file.
+ */
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { StreamNode } from "../../define/definition.js";
@@ -61,7 +64,7 @@ export interface FileSources {
  * The partitions of `path`. Throws `MillpondError("INPUT")` for a path that can't be read and for a
  * file in no known format.
  *
- * @example const { sources } = await openFileSources({ path: "events/", stream, known: new Map() });
+ * @example const { sources } = await openFileSources({ path: "in/", stream, known: new Map() });
  */
 export async function openFileSources(input: FileInput): Promise<FileSources> {
   const { stream, limits = READ_LIMITS } = input;
@@ -81,8 +84,8 @@ export async function openFileSources(input: FileInput): Promise<FileSources> {
         if (nextOffset > 0 && position === null) {
           throw new MillpondError(
             "INPUT",
-            `${path}: the checkpoint stands at record ${nextOffset} without a position in the file. ` +
-              `Start over with a new --out directory.`,
+            `${path}: the checkpoint stands at record ${nextOffset} without a position in the ` +
+              `file. Start over with a new --out directory.`,
           );
         }
         const from = nextOffset === 0 ? null : position;

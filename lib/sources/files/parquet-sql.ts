@@ -36,7 +36,10 @@ function valueToJson(
     case DuckDBTypeId.FLOAT:
     case DuckDBTypeId.DOUBLE:
       // NaN and the infinities have no JSON form: as strings they end as wrong_type.
-      return `CASE WHEN isfinite(${sql}) THEN to_json(${sql}) ELSE to_json(CAST(${sql} AS VARCHAR)) END`;
+      return (
+        `CASE WHEN isfinite(${sql}) THEN to_json(${sql}) ` +
+        `ELSE to_json(CAST(${sql} AS VARCHAR)) END`
+      );
     case DuckDBTypeId.TIMESTAMP:
     case DuckDBTypeId.TIMESTAMP_S:
     case DuckDBTypeId.TIMESTAMP_MS:
@@ -51,7 +54,8 @@ function valueToJson(
     const entries = type.entryNames.map((name, i) => {
       const entryType = type.entryTypes[i] ?? type;
       const entry = `struct_extract(${sql}, ${quoteText(name)})`;
-      return `${quoteText(name)}, ${valueToJson(api, entry, entryType, `${path}.${name}`, formats)}`;
+      const value = valueToJson(api, entry, entryType, `${path}.${name}`, formats);
+      return `${quoteText(name)}, ${value}`;
     });
     return `CASE WHEN ${sql} IS NOT NULL THEN json_object(${entries.join(", ")}) END`;
   }

@@ -10,7 +10,8 @@ export interface PartitionAssignment {
 /**
  * Known files keep their numbers; new ones get the next free numbers, in byte order of their names.
  *
- * @example assignPartitions(["b.csv", "a.csv"], new Map([["b.csv", 0]])).partitions.get("a.csv") // 1
+ * @example
+ * assignPartitions(["b.csv", "a.csv"], new Map([["b.csv", 0]])).partitions.get("a.csv"); // 1
  */
 export function assignPartitions(
   fileNames: readonly string[],

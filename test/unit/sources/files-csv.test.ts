@@ -37,14 +37,16 @@ async function rowsOf(content: string, name = "rows.csv") {
 describe("values", () => {
   test("are written by the declared type, and nested by path", async () => {
     const header = "n,payload.temp,s,ok,payload.room,at,iso,d,other,tags";
-    const content = `${header}\n007,+1.50,007,TRUE,"a ""b""",1700000000000,2024-01-01T00:00:00Z,-00.10,1,"[""x""]"\n`;
+    const row =
+      '007,+1.50,007,TRUE,"a ""b""",1700000000000,2024-01-01T00:00:00Z,-00.10,1,"[""x""]"';
+    const content = `${header}\n${row}\n`;
     expect(await rowsOf(content)).toEqual([
       '{"n":7,"payload":{"temp":1.50,"room":"a \\"b\\""},"s":"007","ok":true,' +
         '"at":1700000000000,"iso":"2024-01-01T00:00:00Z","d":-0.10,"other":"1","tags":["x"]}',
     ]);
   });
 
-  test("empty is null, quoted empty is an empty string, what is no number stays a string", async () => {
+  test("empty is null, quoted empty an empty string, what is no number a string", async () => {
     expect(await rowsOf('n,s,ok\n,,\n"","",""\nNA,NA,NA\nNaN,x,yes\n1.,0x1,1\n')).toEqual([
       '{"n":null,"s":null,"ok":null}',
       '{"n":"","s":"","ok":""}',
@@ -105,7 +107,7 @@ describe("rows", () => {
     },
   );
 
-  test("a broken row is one malformed record with its raw text, and its neighbours are sound", async () => {
+  test("a broken row is one malformed record with its raw text, its neighbours sound", async () => {
     const broken = ["1", "1,2,3", 'x"y,2', '"x"y,2', '"open,2'];
     const content = `n,s\n${broken.map((row) => `5,ok\n${row}\n`).join("")}6,end\n`;
     const result = await readFileRecords(await write(dir, "broken.csv", content), { stream });

@@ -1,4 +1,4 @@
-/** NDJSON files, plain and compressed: which records come out, and that resuming changes nothing. */
+/** NDJSON files, plain and compressed: which records come out, resumed at any point. */
 import { randomBytes } from "node:crypto";
 import { appendFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -120,7 +120,7 @@ describe("NDJSON files", () => {
     }
   });
 
-  test("with the real limits, a 65 MiB line is cut to 1 MiB and a 10 MB line is whole", async () => {
+  test("with the real limits, 65 MiB lines are cut to 1 MiB, 10 MB lines whole", async () => {
     const ten = "t".repeat(10_000_000);
     const path = await write(dir, "real.ndjson", `${"x".repeat(65 * 1024 * 1024)}\n${ten}\nend\n`);
     const result = await readFileRecords(path);
@@ -182,7 +182,7 @@ describe("compressed files", () => {
     expect(texts(await readFileRecords(path))).toEqual(['{"a":1}', '{"b":2}', "{}"]);
   });
 
-  test("a .gz cut anywhere gives all that zlib can restore, the broken line as malformed", async () => {
+  test("a cut .gz gives all that zlib can restore, the broken line as malformed", async () => {
     const text = Array.from({ length: 8000 }, () => randomBytes(12).toString("hex")).join("\n");
     const packed = gzipSync(`${text}\n`);
     const property = fc.asyncProperty(
