@@ -17,8 +17,8 @@ interface Leaf {
 type Tree = Map<string, Tree | Leaf>;
 
 /**
- * A column `payload.temp` that equals a field's path joined by dots is nested. What is wrong with the
- * header comes back as text.
+ * A column `payload.temp` that equals a field's path joined by dots is nested. What is wrong with
+ * the header comes back as text.
  */
 export function csvTemplate(
   header: readonly string[],

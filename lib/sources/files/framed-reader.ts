@@ -1,6 +1,6 @@
 /**
  * Records of a text file, cut at newlines that a format's `FindEnd` accepts. The hot path of
- * reading: large blocks into one grow-only buffer, records as positions in it, an await per block only.
+ * reading: large blocks into one grow-only buffer, records as positions in it, one await a block.
  */
 import { stat } from "node:fs/promises";
 import type { Slice } from "../../engine/slice.js";

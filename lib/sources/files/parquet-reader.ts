@@ -1,4 +1,4 @@
-/** Parquet files, streamed through DuckDB: each row becomes one JSON object, in the file's order. */
+/** Parquet files, streamed through DuckDB: each row becomes a JSON object, in file order. */
 import { open, stat } from "node:fs/promises";
 import type { DuckDBResult } from "@duckdb/node-api";
 import type { StreamNode } from "../../define/definition.js";

@@ -1,4 +1,4 @@
-/** What the tests of file sources share: a scratch directory, a stream, reading a file to its end. */
+/** What the tests of file sources share: a scratch directory, a stream, reading a file. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
