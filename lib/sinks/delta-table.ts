@@ -187,10 +187,10 @@ export class DeltaTable {
   }
 }
 
-function newestVersion(files: readonly { readonly path: string }[], pattern: RegExp): number {
+function newestVersion(files: readonly string[], pattern: RegExp): number {
   let newest = -1;
   for (const file of files) {
-    const match = pattern.exec(file.path);
+    const match = pattern.exec(file);
     if (match !== null) newest = Math.max(newest, Number(match[1]));
   }
   return newest;

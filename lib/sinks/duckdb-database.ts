@@ -93,7 +93,9 @@ function databaseError(path: string, error: unknown): MillpondError {
   const detail = error instanceof Error ? error.message : String(error);
   const where = path === ":memory:" ? "DuckDB" : `DuckDB file ${path}`;
   const [code, advice] = explain(detail);
-  return new MillpondError(code, `${where}: ${detail.trim()} ${advice}`, { cause: error });
+  return new MillpondError(code, `${where}: ${detail.trim().replace(/\.$/, "")}. ${advice}`, {
+    cause: error,
+  });
 }
 
 function explain(detail: string): [ErrorCode, string] {

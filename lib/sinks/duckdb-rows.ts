@@ -72,12 +72,21 @@ export class BatchAppender {
   }
 
   /** Hand over what is buffered; required before the table is read. */
-  flush(): void {
-    this.#appender.flushSync();
-  }
-
   close(): void {
     this.#appender.closeSync();
+  }
+
+  /**
+   * After a failure: forget what is buffered. An appender that is merely dropped writes it when it
+   * is garbage collected, after the rollback.
+   */
+  discard(): void {
+    try {
+      this.#appender.clear();
+      this.#appender.closeSync();
+    } catch {
+      // The failure that led here is the one to tell.
+    }
   }
 
   #checkedColumn(batch: Batch, index: number): Column {

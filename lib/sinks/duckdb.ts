@@ -71,10 +71,13 @@ class DuckdbFile implements DuckdbSink {
     const database = this.#database();
     await database.transaction(async () => {
       const pass: Pass = { direct: new Map(), staged: new Map() };
+      const appenders = () => [...pass.direct.values(), ...pass.staged.values()];
       try {
         await this.#append(database, pass, publications, lastSequence);
-      } finally {
-        for (const appender of [...pass.direct.values(), ...pass.staged.values()]) appender.close();
+        for (const appender of appenders()) appender.close();
+      } catch (error) {
+        for (const appender of appenders()) appender.discard();
+        throw error;
       }
       for (const name of pass.staged.keys()) await merge(database, this.#layout(name));
       await database.run(

@@ -80,7 +80,7 @@ export class RowStage {
 
   /** Drop everything gathered, after a failure. */
   async discard(): Promise<void> {
-    this.#appender?.close();
+    this.#appender?.discard();
     this.#appender = null;
     this.#files = [];
     this.rowCount = 0;

@@ -4,15 +4,10 @@ import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
 
-export interface StoredFile {
-  /** Relative to the storage's root, with "/". */
-  readonly path: string;
-  readonly size: number;
-}
-
 /** A local file to be taken over (moved), or bytes. */
 export type Content = Uint8Array | { readonly file: string };
 
+/** Paths are relative to the storage's root, with "/". */
 export interface LakeStorage {
   /** Atomic and durable: readers see the whole file or none. "exists": nothing was written. */
   putIfAbsent(path: string, content: Content): Promise<"created" | "exists">;
@@ -20,8 +15,8 @@ export interface LakeStorage {
   put(path: string, bytes: Uint8Array): Promise<void>;
   /** Null when absent. */
   get(path: string): Promise<Uint8Array | null>;
-  /** Files under this folder, at any depth, ascending by path. */
-  list(folder: string): Promise<StoredFile[]>;
+  /** Paths of the files under this folder, at any depth, ascending. */
+  list(folder: string): Promise<string[]>;
   /** No error when absent. */
   delete(path: string): Promise<void>;
   /** What DuckDB reads the file by. */
@@ -80,11 +75,11 @@ export class LocalLakeStorage implements LakeStorage {
     });
   }
 
-  list(folder: string): Promise<StoredFile[]> {
+  list(folder: string): Promise<string[]> {
     return explained(`list ${this.uri(folder)}`, async () => {
-      const files: StoredFile[] = [];
+      const files: string[] = [];
       await this.#collect(folder, files);
-      return files.sort((a, b) => (a.path < b.path ? -1 : 1));
+      return files.sort((a, b) => (a < b ? -1 : 1));
     });
   }
 
@@ -104,11 +99,11 @@ export class LocalLakeStorage implements LakeStorage {
     return staged;
   }
 
-  async #collect(folder: string, files: StoredFile[]): Promise<void> {
+  async #collect(folder: string, files: string[]): Promise<void> {
     for (const entry of await entriesOf(this.uri(folder))) {
       const name = `${folder}/${entry.name}`;
       if (entry.isDirectory()) await this.#collect(name, files);
-      else files.push({ path: name, size: (await fs.stat(this.uri(name))).size });
+      else files.push(name);
     }
   }
 }

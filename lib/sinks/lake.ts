@@ -120,8 +120,8 @@ class Lake implements LakeSink {
       }
       const log = `${delta.name}/_delta_log/`;
       for (const stored of await this.#storage.list(delta.name)) {
-        const isData = !stored.path.startsWith(log);
-        if (isData && !kept.has(stored.path)) await this.#storage.delete(stored.path);
+        const isData = !stored.startsWith(log);
+        if (isData && !kept.has(stored)) await this.#storage.delete(stored);
       }
     }
   }
@@ -247,14 +247,14 @@ class Lake implements LakeSink {
   /** Tables that got no rows have no `txn` to tell by, so the lake as a whole keeps a mark. */
   async #progress(): Promise<number> {
     const marks = await this.#storage.list(PROGRESS);
-    return marks.reduce((last, mark) => Math.max(last, Number(path.basename(mark.path))), 0);
+    return marks.reduce((last, mark) => Math.max(last, Number(path.basename(mark))), 0);
   }
 
   async #saveProgress(lastSequence: number): Promise<void> {
     const mark = `${PROGRESS}/${String(lastSequence).padStart(20, "0")}`;
     await this.#storage.putIfAbsent(mark, new Uint8Array());
     for (const older of await this.#storage.list(PROGRESS)) {
-      if (older.path < mark) await this.#storage.delete(older.path);
+      if (older < mark) await this.#storage.delete(older);
     }
   }
 
