@@ -35,7 +35,7 @@ export class FieldColumn {
   private list: RowValue[] = [];
   private lists: unknown[] = [];
   private valid = new Uint8Array(0);
-  private sawNull = false;
+  private sawNull: boolean = false;
 
   constructor(node: FieldNode, texts: TextArea) {
     this.node = node;
@@ -69,6 +69,7 @@ export class FieldColumn {
 
   /** Take the scanner's last token as this field's value in `row`. */
   take(scanner: Scanner, row: number): void {
+    this.brokenParent = "";
     this.foundStart = scanner.start;
     this.foundStop = scanner.stop;
     if (scanner.kind === NULL) {

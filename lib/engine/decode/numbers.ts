@@ -32,7 +32,7 @@ export class Scaled {
   /** The value, if `small`: at most 15 digits. */
   number = 0;
   bigint = 0n;
-  small = true;
+  small: boolean = true;
 
   /** Compute floor(last token × 10^scale); returns EXACT, INEXACT or TOO_LARGE. */
   read(scanner: Scanner, scale: number): number {

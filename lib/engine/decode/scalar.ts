@@ -35,7 +35,7 @@ export class ScalarReader {
   textBytes: Uint8Array = new Uint8Array(0);
   textStart = 0;
   textEnd = 0;
-  appended = false;
+  appended: boolean = false;
 
   private readonly scale: number;
   private readonly limit: bigint;

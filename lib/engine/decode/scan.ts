@@ -41,16 +41,16 @@ export class Scanner {
   pos = 0;
   end = 0;
   /** A byte of 0x80 or above was seen, so the record must be checked for valid UTF-8. */
-  sawNonAscii = false;
+  sawNonAscii: boolean = false;
 
   /** The last token: `bytes[start, stop)`, a string's without its quotes. */
   kind = NULL;
   start = 0;
   stop = 0;
   /** The last string holds a backslash. */
-  escaped = false;
+  escaped: boolean = false;
   /** The last number is ±mantissa × 10^exponent, if `digits` (significant ones) <= EXACT_DIGITS. */
-  negative = false;
+  negative: boolean = false;
   mantissa = 0;
   digits = 0;
   exponent = 0;
