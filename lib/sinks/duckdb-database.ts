@@ -71,7 +71,7 @@ export class Database {
     } catch (error) {
       // The first error is the one to tell; DuckDB may have rolled back by itself already.
       await this.#connection.run("ROLLBACK").catch(() => undefined);
-      throw databaseError(this.#path, error);
+      throw error;
     }
   }
 
@@ -79,7 +79,8 @@ export class Database {
     table: { readonly catalog?: string; readonly name: string },
     columns: readonly ColumnNode[],
   ): Promise<BatchAppender> {
-    return BatchAppender.open(this.#connection, table, columns);
+    const explain = (error: unknown) => databaseError(this.#path, error);
+    return BatchAppender.open(this.#connection, table, columns, explain);
   }
 
   close(): void {

@@ -31,24 +31,32 @@ export class BatchAppender {
   readonly #columns: readonly ColumnNode[];
   readonly #appender: DuckDBAppender;
   readonly #chunk: DuckDBDataChunk;
+  readonly #explain: (error: unknown) => Error;
   readonly #scratch = new Int32Array(CHUNK_ROWS * 2);
   readonly #validity = new Uint8Array(CHUNK_ROWS / 8);
 
-  private constructor(table: string, columns: readonly ColumnNode[], appender: DuckDBAppender) {
+  private constructor(
+    table: string,
+    columns: readonly ColumnNode[],
+    appender: DuckDBAppender,
+    explain: (error: unknown) => Error,
+  ) {
     this.#table = table;
+    this.#explain = explain;
     this.#columns = columns;
     this.#appender = appender;
     this.#chunk = DuckDBDataChunk.create(columns.map(({ type }) => duckdbType(type)));
   }
 
-  /** `columns` are all columns of the table `schema.table`, in order. */
+  /** `columns` are all columns of the table, in order; `explain` makes errors of DuckDB's. */
   static async open(
     connection: DuckDBConnection,
     table: { readonly catalog?: string; readonly name: string },
     columns: readonly ColumnNode[],
+    explain: (error: unknown) => Error,
   ): Promise<BatchAppender> {
     const appender = await connection.createAppender(table.name, "main", table.catalog);
-    return new BatchAppender(table.name, columns, appender);
+    return new BatchAppender(table.name, columns, appender, explain);
   }
 
   /**
@@ -66,14 +74,14 @@ export class BatchAppender {
       for (let index = 0; index < columns.length; index++) {
         this.#writeColumn(index, columns[index], from, count);
       }
-      this.#appender.appendDataChunk(this.#chunk);
+      this.#call(() => this.#appender.appendDataChunk(this.#chunk));
     }
     return estimateBytes(batch);
   }
 
   /** Hand over what is buffered; required before the table is read. */
   close(): void {
-    this.#appender.closeSync();
+    this.#call(() => this.#appender.closeSync());
   }
 
   /**
@@ -86,6 +94,14 @@ export class BatchAppender {
       this.#appender.closeSync();
     } catch {
       // The failure that led here is the one to tell.
+    }
+  }
+
+  #call(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      throw this.#explain(error);
     }
   }
 
@@ -219,7 +235,7 @@ function writeBytes(
   }
 }
 
-/** Epoch milliseconds as 64-bit microseconds, in two halves: exact, and without a BigInt per value. */
+/** Epoch ms as 64-bit microseconds, in two halves: exact, and without a BigInt per value. */
 function writeMicros(target: Int32Array, at: number, ms: number): void {
   const high = Math.floor(ms / TWO_POW_32);
   const low = (ms - high * TWO_POW_32) * 1000;

@@ -1,4 +1,4 @@
-/** A lake table's Parquet files: rows are gathered in DuckDB and written one file per event date. */
+/** A lake table's Parquet files: rows are gathered in DuckDB and written by event date. */
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
@@ -14,7 +14,8 @@ import type { LakeStorage } from "./lake-storage.js";
 
 /** Half of DuckDB's default: a row group is held in memory, and rows of bronze are long. */
 const ROW_GROUP_ROWS = 61_440;
-const FILE_OPTIONS = `FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${ROW_GROUP_ROWS}, RETURN_STATS true`;
+const FILE_OPTIONS =
+  "FORMAT parquet, COMPRESSION zstd, RETURN_STATS true, " + `ROW_GROUP_SIZE ${ROW_GROUP_ROWS}`;
 
 /** Rows of one table on their way into files. */
 export class RowStage {

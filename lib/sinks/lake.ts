@@ -27,7 +27,7 @@ export interface LakeOptions {
   readonly definitionHash?: string;
   /** Default: the local directory `dir`. */
   readonly storage?: LakeStorage;
-  /** How long files that compaction replaced stay, for readers of older versions. Default 7 days. */
+  /** How long files that compaction replaced stay, for readers of old versions; 7 days. */
   readonly retentionMs?: number;
 }
 
@@ -56,7 +56,11 @@ interface LakeTable {
   readonly stage: RowStage;
 }
 
-/** The lake sink. @example const sink = lakeSink({ dir: "out/lake", pipeline: "activity", layouts }) */
+/**
+ * The lake sink.
+ *
+ * @example const sink = lakeSink({ dir: "out/lake", pipeline: "activity", layouts });
+ */
 export function lakeSink(options: LakeOptions): LakeSink {
   return new Lake(options);
 }

@@ -1,4 +1,4 @@
-/** Which tables a definition leads to and how their rows are laid out, for sinks (see `TableLayout`). */
+/** Which tables a definition leads to and how their rows are laid out (see `TableLayout`). */
 import type {
   ColumnNode,
   ColumnType,
@@ -131,7 +131,7 @@ function rowsLayout(table: TableNode, stream: StreamNode): TableLayout {
   };
 }
 
-/** DuckDB and Spark compare column names without case, so two that differ only in case clash too. */
+/** DuckDB and Spark compare column names without case: two that differ only in case clash. */
 function refuseTakenNames(layout: TableLayout): void {
   const taken = new Map([["event_date", "event_date"]]);
   if (isRevised(layout)) taken.set("retracted", "retracted");
@@ -153,7 +153,7 @@ export function isRevised(layout: TableLayout): boolean {
   return layout.kind === "windowed" || layout.kind === "session";
 }
 
-/** The columns stored by a sink that keeps every revision: the layout's, and whether it was withdrawn. */
+/** Columns of a sink that keeps every revision: the layout's, and whether it was withdrawn. */
 export function revisionColumns(layout: TableLayout): readonly ColumnNode[] {
   return isRevised(layout) ? [...layout.columns, column("retracted", "boolean")] : layout.columns;
 }

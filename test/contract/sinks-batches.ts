@@ -1,4 +1,4 @@
-/** Batches from plain rows, and plain comparable text from values: what sink tests are written in. */
+/** Batches from plain rows, and comparable text from values: what sink tests are written in. */
 import type { ColumnNode, ColumnType, ScalarType } from "../../lib/define/definition.js";
 import type { Batch, Column, RowValue, Vector } from "../../lib/engine/batch.js";
 

@@ -1,4 +1,4 @@
-/** PyPI's `deltalake` as a second opinion on the lake: set up once, in a cache, from the registry. */
+/** PyPI's `deltalake` as a second opinion on the lake: set up once, in a cache. */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import * as path from "node:path";

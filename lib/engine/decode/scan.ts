@@ -92,6 +92,7 @@ export class Scanner {
   peek(): number {
     const { bytes, end } = this;
     let pos = this.pos;
+    if (pos < end && bytes[pos] > 0x20) return bytes[pos];
     while (pos < end) {
       const byte = bytes[pos];
       if (byte > 0x20 || (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)) {
@@ -140,7 +141,7 @@ export class Scanner {
     this.escaped = false;
     while (pos < end) {
       const byte = bytes[pos];
-      if (PLAIN[byte] === 1) {
+      if (byte > QUOTE && byte !== BACKSLASH && byte < 0x80) {
         pos += 1;
       } else if (byte === QUOTE) {
         this.stop = pos;
@@ -148,6 +149,8 @@ export class Scanner {
         return;
       } else if (byte === BACKSLASH) {
         pos = this.escape(pos);
+      } else if (byte === 0x20 || byte === 0x21) {
+        pos += 1;
       } else {
         if (byte < 0x20) this.fail(`control character 0x${byte.toString(16)} in a string`, pos);
         this.sawNonAscii = true;
