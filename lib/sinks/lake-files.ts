@@ -12,10 +12,8 @@ import type { BatchAppender } from "./duckdb-rows.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
 import type { LakeStorage } from "./lake-storage.js";
 
-/** Half of DuckDB's default: a row group is held in memory, and rows of bronze are long. */
-const ROW_GROUP_ROWS = 61_440;
-const FILE_OPTIONS =
-  "FORMAT parquet, COMPRESSION zstd, RETURN_STATS true, " + `ROW_GROUP_SIZE ${ROW_GROUP_ROWS}`;
+/** Row groups are held in memory, and rows of bronze are long: half of DuckDB's default size. */
+const FILE_OPTIONS = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 61440, RETURN_STATS true";
 
 /** Rows of one table on their way into files. */
 export class RowStage {
