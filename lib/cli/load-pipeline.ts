@@ -1,0 +1,131 @@
+/**
+ * Loads a user's pipeline file: bundles it with esbuild, so that TypeScript and relative imports
+ * work on every Node, and `millpond` means this program even where it isn't installed.
+ */
+import { existsSync } from "node:fs";
+import * as fs from "node:fs/promises";
+import { tmpdir } from "node:os";
+import * as path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import type { BuildFailure, Plugin } from "esbuild";
+import type { Pipeline } from "../define/definition.js";
+import { withParameters } from "../define/parameters.js";
+import { MillpondError } from "../errors.js";
+
+/**
+ * The pipeline that a file exports by default.
+ * @param overrides values of declared parameters by name, as written on the command line
+ * @throws MillpondError USAGE when there is no such file or it exports no pipeline, DEFINITION when
+ *   it does not compile or its definition cannot work
+ */
+export async function loadPipeline(
+  file: string,
+  overrides: ReadonlyMap<string, string>,
+): Promise<Pipeline> {
+  const entry = path.resolve(file);
+  if (!existsSync(entry)) {
+    throw new MillpondError("USAGE", `${file} does not exist: give the path of a pipeline's file`);
+  }
+  process.setSourceMapsEnabled(true);
+  const dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-"));
+  try {
+    const bundle = path.join(dir, "pipeline.mjs");
+    await compile(entry, bundle);
+    const loaded = await withParameters(overrides, () => evaluate(file, bundle));
+    return requirePipeline(file, loaded);
+  } finally {
+    await fs.rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function compile(entry: string, outfile: string): Promise<void> {
+  const { build } = await import("esbuild");
+  try {
+    await build({
+      entryPoints: [entry],
+      outfile,
+      bundle: true,
+      format: "esm",
+      platform: "node",
+      target: "node20",
+      sourcemap: "inline",
+      logLevel: "silent",
+      // Bundled CommonJS packages call require() for Node's own modules.
+      banner: {
+        js:
+          'import { createRequire as millpondCreateRequire } from "node:module";' +
+          `const require = millpondCreateRequire(${JSON.stringify(pathToFileURL(entry).href)});`,
+      },
+      plugins: [ownLibrary(), ownLocation()],
+    });
+  } catch (error) {
+    if (!isBuildFailure(error)) throw error;
+    const messages = error.errors.map(({ text, location }) =>
+      location === null ? text : `${location.file}:${location.line}:${location.column + 1}: ${text}`,
+    );
+    throw new MillpondError("DEFINITION", messages.join("; "), { cause: error });
+  }
+}
+
+function isBuildFailure(error: unknown): error is BuildFailure {
+  return error instanceof Error && "errors" in error && Array.isArray(error.errors);
+}
+
+function ownLibrary(): Plugin {
+  // Compiled it is .js; when the sources themselves run, .ts.
+  const compiled = new URL("../index.js", import.meta.url);
+  const source = new URL("../index.ts", import.meta.url);
+  const library = existsSync(fileURLToPath(compiled)) ? compiled : source;
+  return {
+    name: "millpond",
+    setup(build) {
+      build.onResolve({ filter: /^millpond$/ }, () => ({ path: library.href, external: true }));
+    },
+  };
+}
+
+/** The bundle lies elsewhere, but `import.meta.url` must still be where the user's file is. */
+function ownLocation(): Plugin {
+  return {
+    name: "location",
+    setup(build) {
+      build.onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path: file }) => {
+        const source = await fs.readFile(file, "utf8");
+        if (!source.includes("import.meta.")) return undefined;
+        const contents = source
+          .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(file).href))
+          .replaceAll("import.meta.dirname", JSON.stringify(path.dirname(file)))
+          .replaceAll("import.meta.filename", JSON.stringify(file));
+        return { contents, loader: /ts$/.test(file) ? "ts" : "js" };
+      });
+    },
+  };
+}
+
+async function evaluate(file: string, bundle: string): Promise<unknown> {
+  try {
+    const module: { default?: unknown } = await import(pathToFileURL(bundle).href);
+    return module.default;
+  } catch (error) {
+    if (error instanceof MillpondError) throw error;
+    const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+    throw new MillpondError("DEFINITION", `${file} failed while it was loaded: ${detail}`, {
+      cause: error,
+    });
+  }
+}
+
+function requirePipeline(file: string, exported: unknown): Pipeline {
+  if (isPipeline(exported)) return exported;
+  const found = exported === undefined ? "has no default export" : "exports something else";
+  throw new MillpondError(
+    "USAGE",
+    `${file} ${found}: write \`export default pipeline("name", { … })\``,
+  );
+}
+
+function isPipeline(value: unknown): value is Pipeline {
+  return (
+    typeof value === "object" && value !== null && "kind" in value && value.kind === "pipeline"
+  );
+}
