@@ -22,7 +22,7 @@ export interface DeadLetter {
   readonly detail: string;
 }
 
-/** A decoded slice. Its buffers are valid until the next `decode`, and may be longer than needed. */
+/** A decoded slice. Its buffers are valid until the next `decode`, and may be longer than used. */
 export interface Decoded {
   readonly rowCount: number;
   /** Index in the slice of each event, ascending. */
@@ -40,9 +40,10 @@ export interface Decoder {
 }
 
 /**
- * A decoder specialised for the stream's schema. `compileExpression` is needed if a field has checks.
+ * A decoder specialised for the stream's schema. Fields with checks need `compileExpression`.
  *
- *     const { rowCount, columns, deadLetters } = createDecoder(stream, compileExpression).decode(slice);
+ *     const decoder = createDecoder(stream, compileExpression);
+ *     const { rowCount, columns, deadLetters } = decoder.decode(slice);
  */
 export function createDecoder(stream: StreamNode, compileExpression?: CompileExpression): Decoder {
   return new JsonDecoder(stream, compileExpression);

@@ -224,7 +224,7 @@ export class FieldColumn {
     this.write(row);
   }
 
-  /** Read a number's or boolean's default as if a record held it, so that both have the same rules. */
+  /** Read a number's or boolean's default as if a record held it: the same rules for both. */
   private readDefault(literal: LiteralValue): void {
     const { reader, node } = this;
     if (reader.kind === "timestamp" && typeof literal === "number") {
@@ -238,7 +238,8 @@ export class FieldColumn {
     if (this.isList || reader.read(scanner) !== VALUE) {
       throw new MillpondError(
         "DEFINITION",
-        `field "${node.name}": the default ${excerpt(String(literal))} is not ${reader.expectation}`,
+        `field "${node.name}": the default ${excerpt(String(literal))} is not ` +
+          `${reader.expectation}; give one that is`,
       );
     }
   }

@@ -80,7 +80,7 @@ export class Scaled {
   }
 }
 
-/** The mantissa's digits without leading and trailing zeros, and how many trailing ones there were. */
+/** The mantissa's digits without zeros around them, and how many trailing ones there were. */
 function significantDigits(text: string): { text: string; trailingZeros: number } {
   const mantissa = text.split(/[eE]/, 1)[0].replace("-", "").replace(".", "");
   let first = 0;

@@ -58,7 +58,7 @@ export class Scanner {
   private recordStart = 0;
   private readonly badRecord = new BadRecord();
 
-  /** Stand at the start of the record `bytes[start, end)`, after its byte order mark if it has one. */
+  /** Stand at the start of the record `bytes[start, end)`, after its byte order mark if any. */
   open(bytes: Uint8Array, start: number, end: number): void {
     this.bytes = bytes;
     this.recordStart = start;
@@ -92,7 +92,6 @@ export class Scanner {
   peek(): number {
     const { bytes, end } = this;
     let pos = this.pos;
-    if (pos < end && bytes[pos] > 0x20) return bytes[pos];
     while (pos < end) {
       const byte = bytes[pos];
       if (byte > 0x20 || (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09)) {
@@ -141,7 +140,7 @@ export class Scanner {
     this.escaped = false;
     while (pos < end) {
       const byte = bytes[pos];
-      if (byte > QUOTE && byte !== BACKSLASH && byte < 0x80) {
+      if (PLAIN[byte] === 1) {
         pos += 1;
       } else if (byte === QUOTE) {
         this.stop = pos;
@@ -149,8 +148,6 @@ export class Scanner {
         return;
       } else if (byte === BACKSLASH) {
         pos = this.escape(pos);
-      } else if (byte === 0x20 || byte === 0x21) {
-        pos += 1;
       } else {
         if (byte < 0x20) this.fail(`control character 0x${byte.toString(16)} in a string`, pos);
         this.sawNonAscii = true;

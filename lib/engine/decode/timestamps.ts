@@ -22,7 +22,7 @@ export class IsoReader {
     this.offsetRequired = withoutOffset !== "utc";
   }
 
-  /** Epoch ms (perhaps beyond TIMESTAMP_MAX_MS) of `bytes[start, end)`; NaN if it is no timestamp. */
+  /** Epoch ms (perhaps beyond TIMESTAMP_MAX_MS) of `bytes[start, end)`; NaN if it is none. */
   read(bytes: Uint8Array, start: number, end: number): number {
     this.bytes = bytes;
     this.pos = start;

@@ -191,8 +191,10 @@ function scaledFloor(text: string, scale: number): { floor: bigint; exact: boole
   return { floor: (digits - rest) / divisor, exact: rest === 0n };
 }
 
-const ISO =
-  /^(\d{4}|[+-]\d{6})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?)$/;
+const ISO = new RegExp(
+  String.raw`^(\d{4}|[+-]\d{6})-(\d\d)-(\d\d)[Tt ]` +
+    String.raw`(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?)$`,
+);
 
 /** Epoch ms of a timestamp with an offset, or why there are none, by `Date`'s own calendar. */
 export function referenceIso(text: string): number | DeadLetterReason {
