@@ -126,8 +126,13 @@ function defaultLiteral(value: unknown, parts: FieldParts): LiteralValue {
   const { type, value: json } = literalNode(value, parts.type);
   const fits =
     type.kind === parts.type.kind || (type.kind === "int" && parts.type.kind === "bigint");
+  const tooLong =
+    type.kind === "decimal" &&
+    parts.type.kind === "decimal" &&
+    (type.scale > parts.type.scale ||
+      type.precision - type.scale > parts.type.precision - parts.type.scale);
   const allowed = parts.oneOf?.includes(String(value)) ?? true;
-  if (!fits || !allowed) {
+  if (!fits || tooLong || !allowed) {
     const wanted = parts.oneOf === undefined ? parts.type.kind : `one of ${parts.oneOf.join(", ")}`;
     throw new DefinitionError(`default ${String(value)} does not fit; give ${wanted}`);
   }

@@ -189,6 +189,8 @@ const refused = {
   'the name "late" is the product\'s own': () => pipeline("p", { late: activity }),
   'sink lake lists table "x"': () =>
     pipeline("p", { t: activity }, { sinks: [lake({ tables: ["x"] })] }),
+  "default 0.005 does not fit": () => decimal(4, 2).default("0.005"),
+  "decimal(19, 2) is impossible": () => decimal(19, 2),
   "has no tables": () => pipeline("p", {}),
 };
 test.each(Object.entries(refused))("refused: %s", (message, define) => {
