@@ -48,8 +48,16 @@ export function inspectText(report: InspectReport, view: TextView): string {
   const sections = [
     `pipeline ${report.pipeline}  definition ${report.definitionHash.slice(0, 12)}\n`,
     section("Partitions", report.streams.map(partitionRow), view),
-    section("Tables", report.tables.map((table) => ({ ...table })), view),
-    section("Sinks", report.sinks.map((sink) => ({ ...sink })), view),
+    section(
+      "Tables",
+      report.tables.map((table) => ({ ...table })),
+      view,
+    ),
+    section(
+      "Sinks",
+      report.sinks.map((sink) => ({ ...sink })),
+      view,
+    ),
     `Outbox: ${report.outbox} publications wait for a sink\n`,
   ];
   if (report.accounting.length > 0) {

@@ -61,7 +61,9 @@ async function compile(entry: string, outfile: string): Promise<void> {
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
     const messages = error.errors.map(({ text, location }) =>
-      location === null ? text : `${location.file}:${location.line}:${location.column + 1}: ${text}`,
+      location === null
+        ? text
+        : `${location.file}:${location.line}:${location.column + 1}: ${text}`,
     );
     throw new MillpondError("DEFINITION", messages.join("; "), { cause: error });
   }

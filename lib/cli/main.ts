@@ -85,7 +85,9 @@ export function errorText(error: unknown, json: boolean): string {
   const isOurs = error instanceof MillpondError;
   const found = error instanceof Error ? error.message : String(error);
   const message = isOurs ? found : `unexpected error: ${found} (MILLPOND_DEBUG=1 shows where)`;
-  const text = json ? jsonError(isOurs ? error.code : "UNEXPECTED", message) : `error: ${message}\n`;
+  const text = json
+    ? jsonError(isOurs ? error.code : "UNEXPECTED", message)
+    : `error: ${message}\n`;
   return process.env.MILLPOND_DEBUG === "1" ? `${text}${stackText(error)}` : text;
 }
 

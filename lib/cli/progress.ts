@@ -126,8 +126,7 @@ export function progressLines(
 ): string[] {
   // One column stays free: some terminals wrap when the last one is written.
   const width = Math.max(WIDTH_MIN, Math.min(view.width, WIDTH_MAX)) - 1;
-  const paint = (code: number, text: string) =>
-    view.color ? `\x1b[${code}m${text}\x1b[0m` : text;
+  const paint = (code: number, text: string) => (view.color ? `\x1b[${code}m${text}\x1b[0m` : text);
   const share = shareOf(facts);
   const percent = `${Math.floor(share * 100)}%`.padStart(4);
   const phase = facts.phase.slice(0, 10).padEnd(10);

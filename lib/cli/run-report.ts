@@ -27,7 +27,9 @@ export function printRunReport(report: RunReport, options: { readonly json: bool
 /** The sums of I2, a line each. */
 export function accountingText(rows: readonly AccountingRow[]): string {
   const name = Math.max(...rows.map((row) => row.name.length));
-  return rows.map((row) => `${row.kind.padEnd(6)} ${row.name.padEnd(name)}  ${sums(row)}\n`).join("");
+  return rows
+    .map((row) => `${row.kind.padEnd(6)} ${row.name.padEnd(name)}  ${sums(row)}\n`)
+    .join("");
 }
 
 function sums(row: AccountingRow): string {

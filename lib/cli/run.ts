@@ -30,7 +30,12 @@ export function runCommand(): Command {
   return new Command("run")
     .description("run a pipeline over files and publish its tables")
     .argument("<pipeline>", "the pipeline's file (.ts or .js)")
-    .requiredOption("--input <path>", "file or directory to read; <stream>=<path> with several", collect, [])
+    .requiredOption(
+      "--input <path>",
+      "file or directory to read; <stream>=<path> with several",
+      collect,
+      [],
+    )
     .requiredOption("--out <dir>", "directory of results and checkpoints")
     .option("--no-flush", "leave windows that are still open unpublished")
     .addOption(
@@ -39,7 +44,12 @@ export function runCommand(): Command {
         .default(10_000),
     )
     .addOption(new Option("--workers <n>", "threads to use").argParser(positive).default(1))
-    .option("--set <name=value>", "override a parameter that the pipeline declares", setting, new Map())
+    .option(
+      "--set <name=value>",
+      "override a parameter that the pipeline declares",
+      setting,
+      new Map(),
+    )
     .option("--json", "progress and result as JSON lines")
     .addHelpText("after", HELP)
     .action(async (file: string, flags: RunFlags) => run(file, flags));

@@ -15,8 +15,7 @@ export function textTable(
   rows: readonly (readonly (string | null)[])[],
   view: { readonly width: number; readonly color: boolean },
 ): string {
-  const paint = (code: number, text: string) =>
-    view.color ? `\x1b[${code}m${text}\x1b[0m` : text;
+  const paint = (code: number, text: string) => (view.color ? `\x1b[${code}m${text}\x1b[0m` : text);
   const texts = rows.map((row) => row.map((cell) => (cell === null ? "NULL" : oneLine(cell))));
   const wanted = columns.map(({ name }, index) =>
     texts.reduce((max, row) => Math.max(max, displayWidth(row[index]!)), displayWidth(name)),
@@ -56,7 +55,10 @@ function fitWidths(wanted: readonly number[], total: number): number[] {
       if (widths.length === 1) break;
       widths.pop();
     } else {
-      widths[widest]! -= Math.min(used() - total, Math.ceil((widths[widest]! - COLUMN_WIDTH_MIN) / 4));
+      widths[widest]! -= Math.min(
+        used() - total,
+        Math.ceil((widths[widest]! - COLUMN_WIDTH_MIN) / 4),
+      );
     }
   }
   return widths;
@@ -98,7 +100,7 @@ export function displayWidth(text: string): number {
 
 function charWidth(code: number): number {
   if (code < 0x300) return 1;
-  if (/^\p{Mn}|\p{Me}|\p{Cf}$/u.test(String.fromCodePoint(code))) return 0;
+  if (/[\p{Mn}\p{Me}\p{Cf}]/u.test(String.fromCodePoint(code))) return 0;
   const isWide =
     (code >= 0x1100 && code <= 0x115f) ||
     (code >= 0x2e80 && code <= 0xa4cf) ||

@@ -21,6 +21,7 @@ export const NULL_CODE = -1;
 export class Dictionary {
   count = 0;
   private arena = new Uint8Array(256);
+  private arenaView = viewOf(this.arena);
   private arenaLength = 0;
   private ends = new Int32Array(32);
   private hashes = new Int32Array(32);
@@ -29,6 +30,7 @@ export class Dictionary {
   /** Codes of the column's rows listed in `rows`; `out[row]` is set. New values are added. */
   encode(column: Column, rows: Int32Array, count: number, out: Int32Array): void {
     const source = byteRows(column);
+    const view = viewOf(source.bytes);
     const { valid } = column;
     for (let i = 0; i < count; i++) {
       const row = rows[i]!;
@@ -38,34 +40,39 @@ export class Dictionary {
       }
       const start = source.starts === null ? row * 8 : source.starts[row]!;
       const end = source.ends === null ? start + 8 : source.ends[row]!;
-      out[row] = this.codeOf(source.bytes, start, end);
+      out[row] = this.codeIn(view, start, end);
     }
   }
 
   /** The code of a known value, or -1; adds nothing. */
   lookup(bytes: Uint8Array, start: number, end: number): number {
-    const hash = hashBytes(bytes, start, end);
+    const view = viewOf(bytes);
+    const hash = hashBytes(view, start, end);
     const mask = this.index.length - 1;
     for (let at = hash & mask; this.index[at] !== 0; at = (at + 1) & mask) {
       const code = this.index[at]! - 1;
-      if (this.hashes[code] === hash && this.equals(code, bytes, start, end)) return code;
+      if (this.hashes[code] === hash && this.equals(code, view, start, end)) return code;
     }
     return NULL_CODE;
   }
 
   codeOf(bytes: Uint8Array, start: number, end: number): number {
-    const hash = hashBytes(bytes, start, end);
+    return this.codeIn(viewOf(bytes), start, end);
+  }
+
+  private codeIn(view: DataView, start: number, end: number): number {
+    const hash = hashBytes(view, start, end);
     const mask = this.index.length - 1;
     let at = hash & mask;
     for (;;) {
       const found = this.index[at]!;
       if (found === 0) break;
       const code = found - 1;
-      if (this.hashes[code] === hash && this.equals(code, bytes, start, end)) return code;
+      if (this.hashes[code] === hash && this.equals(code, view, start, end)) return code;
       at = (at + 1) & mask;
     }
     this.index[at] = this.count + 1;
-    return this.append(bytes, start, end, hash);
+    return this.append(view, start, end, hash);
   }
 
   startOf(code: number): number {
@@ -131,32 +138,39 @@ export class Dictionary {
   read(reader: ByteReader): Int32Array {
     const count = reader.u32();
     const lengths = reader.column(count);
-    const bytes = reader.block();
+    const view = viewOf(reader.block());
     const codes = new Int32Array(count);
     let at = 0;
     for (let i = 0; i < count; i++) {
-      codes[i] = this.codeOf(bytes, at, at + lengths[i]!);
+      codes[i] = this.codeIn(view, at, at + lengths[i]!);
       at += lengths[i]!;
     }
     return codes;
   }
 
-  private equals(code: number, bytes: Uint8Array, start: number, end: number): boolean {
+  private equals(code: number, view: DataView, start: number, end: number): boolean {
     let at = this.startOf(code);
     if (this.ends[code]! - at !== end - start) return false;
-    for (let i = start; i < end; i++) if (this.arena[at++] !== bytes[i]) return false;
+    const { arenaView } = this;
+    let i = start;
+    for (; i + 4 <= end; i += 4, at += 4) {
+      if (arenaView.getInt32(at, true) !== view.getInt32(i, true)) return false;
+    }
+    for (; i < end; i++, at++) if (arenaView.getUint8(at) !== view.getUint8(i)) return false;
     return true;
   }
 
-  private append(bytes: Uint8Array, start: number, end: number, hash: number): number {
+  private append(view: DataView, start: number, end: number, hash: number): number {
     const code = this.count++;
     const length = end - start;
     if (this.arenaLength + length > this.arena.length) {
       const grown = new Uint8Array(Math.max(this.arena.length * 2, this.arenaLength + length));
       grown.set(this.arena);
       this.arena = grown;
+      this.arenaView = viewOf(grown);
     }
-    for (let i = 0; i < length; i++) this.arena[this.arenaLength + i] = bytes[start + i]!;
+    const base = this.arenaLength;
+    for (let i = 0; i < length; i++) this.arena[base + i] = view.getUint8(start + i);
     this.arenaLength += length;
     if (code >= this.ends.length) {
       this.ends = growInt32(this.ends, code + 1);
@@ -169,7 +183,7 @@ export class Dictionary {
   }
 
   private rehash(): void {
-    const index = new Int32Array(this.index.length * 2);
+    const index = new Int32Array(this.index.length * 4);
     const mask = index.length - 1;
     for (let code = 0; code < this.count; code++) {
       let at = this.hashes[code]! & mask;
@@ -181,17 +195,20 @@ export class Dictionary {
 }
 
 /** Multiply-mix over 4-byte words; a hash for tables only, never stored. */
-export function hashBytes(bytes: Uint8Array, start: number, end: number): number {
+function hashBytes(view: DataView, start: number, end: number): number {
   let hash = (end - start) | 0;
   let i = start;
   for (; i + 4 <= end; i += 4) {
-    const word = bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
-    hash = Math.imul(hash ^ word, 0x9e3779b1);
+    hash = Math.imul(hash ^ view.getInt32(i, true), 0x9e3779b1);
     hash ^= hash >>> 15;
   }
-  for (; i < end; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  for (; i < end; i++) hash = Math.imul(hash ^ view.getUint8(i), 0x01000193);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   return hash ^ (hash >>> 13);
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 export function byteRows(column: Column): ByteRows {

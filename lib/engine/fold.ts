@@ -82,12 +82,15 @@ export class PartitionFold {
     return this.maxTime - this.program.stream.latenessMs;
   }
 
-  get sizes(): { openWindows: number; openGroups: number; dedupIds: number } {
-    return {
-      openWindows: this.operators.reduce((sum, { operator }) => sum + operator.openWindows, 0),
-      openGroups: this.operators.reduce((sum, { operator }) => sum + operator.openGroups, 0),
-      dedupIds: this.ids?.size ?? 0,
-    };
+  /** What is open, for people who look. */
+  get sizes(): { openWindows: number; openSessions: number; dedupIds: number } {
+    let openWindows = 0;
+    let openSessions = 0;
+    for (const { operator } of this.operators) {
+      if (operator instanceof SessionOperator) openSessions += operator.store.live;
+      else openWindows += operator.openWindows;
+    }
+    return { openWindows, openSessions, dedupIds: this.ids?.size ?? 0 };
   }
 
   /** Folds a slice in and returns what leaves with it. The slice's bytes are not kept. */

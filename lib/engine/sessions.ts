@@ -34,14 +34,6 @@ export class SessionOperator {
     this.store = new GroupStore(plan);
   }
 
-  get openGroups(): number {
-    return this.store.live;
-  }
-
-  get openWindows(): number {
-    return this.store.live;
-  }
-
   process(input: TableInput, late: LateSink): void {
     this.accept(input, late);
     const { accepted } = this;

@@ -19,6 +19,8 @@ export class SlotMap {
   private heads = new Int32Array(64).fill(NONE);
   private countOf = new Int32Array(64);
   private index = new Int32Array(128);
+  /** Cells of the index in use, also by entries that are gone. */
+  private cells = 0;
   private used = 0;
   private free = NONE;
   private epoch = 1;
@@ -37,7 +39,8 @@ export class SlotMap {
     }
     const entry = this.allocate(slot, key);
     this.index[at] = entry + 1;
-    if (this.size * 2 > this.index.length) this.rehash();
+    this.cells++;
+    if (this.cells * 2 > this.index.length) this.rehash(this.size);
     this.touch(entry);
     return entry;
   }
@@ -74,7 +77,8 @@ export class SlotMap {
     if (slot >= this.heads.length) return;
     for (let e = this.heads[slot]!; e !== NONE; ) {
       const next = this.nextOf[e]!;
-      this.unindex(e);
+      // Its cell in the index stays, and is harmless: a probe compares slot and key. The next
+      // rehash leaves it out.
       this.slotOf[e] = NONE;
       this.nextOf[e] = this.free;
       this.free = e;
@@ -111,6 +115,7 @@ export class SlotMap {
     const slots = reader.column(count);
     const keys = reader.column(count);
     const values = reader.column(count);
+    this.reserve(this.size + count);
     for (let i = 0; i < count; i++) apply(slots[i]!, keys[i]!, values[i]!);
   }
 
@@ -200,9 +205,17 @@ export class SlotMap {
     this.countOf = growInt32(this.countOf, needed);
   }
 
-  private rehash(): void {
-    const index = new Int32Array(this.index.length * 2);
-    const mask = index.length - 1;
+  /** Makes room for `count` entries at once. */
+  reserve(count: number): void {
+    if (count * 2 > this.index.length) this.rehash(count);
+    while (this.slotOf.length < count) this.growEntries();
+  }
+
+  private rehash(count: number): void {
+    let length = 128;
+    while (length < count * 4) length *= 2;
+    const index = new Int32Array(length);
+    const mask = length - 1;
     for (let e = 0; e < this.used; e++) {
       if (this.slotOf[e] === NONE) continue;
       let at = mix(this.slotOf[e]!, this.keyOf[e]!) & mask;
@@ -210,21 +223,7 @@ export class SlotMap {
       index[at] = e + 1;
     }
     this.index = index;
-  }
-
-  /** Linear-probing deletion that shifts the followers back (Knuth 6.4, algorithm R). */
-  private unindex(entry: number): void {
-    const mask = this.index.length - 1;
-    let hole = mix(this.slotOf[entry]!, this.keyOf[entry]!) & mask;
-    while (this.index[hole] !== entry + 1) hole = (hole + 1) & mask;
-    for (let at = (hole + 1) & mask; this.index[at] !== 0; at = (at + 1) & mask) {
-      const other = this.index[at]! - 1;
-      const home = mix(this.slotOf[other]!, this.keyOf[other]!) & mask;
-      if (((at - home) & mask) < ((at - hole) & mask)) continue;
-      this.index[hole] = other + 1;
-      hole = at;
-    }
-    this.index[hole] = 0;
+    this.cells = this.size;
   }
 }
 

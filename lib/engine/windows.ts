@@ -54,10 +54,6 @@ export class WindowOperator {
     this.store = new GroupStore(plan);
   }
 
-  get openGroups(): number {
-    return this.store.live;
-  }
-
   get openWindows(): number {
     return this.openStarts().length;
   }

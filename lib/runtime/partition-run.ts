@@ -16,7 +16,7 @@ export interface PartitionMeta {
   readonly flushed: boolean;
   readonly label: string;
   readonly openWindows: number;
-  readonly openGroups: number;
+  readonly openSessions: number;
   readonly dedupIds: number;
 }
 

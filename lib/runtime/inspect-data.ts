@@ -1,0 +1,154 @@
+/** Reads what `millpond inspect` shows from an output directory; changes nothing in it. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+import type { InspectedPartition, InspectedTable, InspectReport } from "../cli/inspect-report.js";
+import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
+import { Publisher } from "../commit/publisher.js";
+import type { PublisherState } from "../commit/publisher-state.js";
+import type { PipelineDefinition } from "../define/definition.js";
+import { MillpondError } from "../errors.js";
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+import { accountingRows, type StreamCounters } from "./accounting.js";
+import { type Manifest, type OutputPaths, outputPaths, readManifest } from "./output.js";
+import type { PartitionMeta } from "./partition-run.js";
+
+interface StoredPartition {
+  readonly stream: string;
+  readonly partition: number;
+  readonly checkpoint: Checkpoint;
+  readonly meta: PartitionMeta;
+}
+
+export async function inspectData(out: string): Promise<InspectReport> {
+  const paths = outputPaths(out);
+  const manifest = readManifest(paths);
+  if (manifest === null || !fs.existsSync(paths.checkpoints)) {
+    throw new MillpondError(
+      "OUTPUT",
+      `${paths.dir} holds no results: give the --out directory of a millpond run`,
+    );
+  }
+  const partitions = await storedPartitions(paths, manifest.definition);
+  const published = await publisherState(paths, manifest);
+  const { definition } = manifest;
+  const latenesses = new Map(definition.streams.map((s) => [s.name, s.latenessMs]));
+  const counters = partitions.map(({ stream, meta }) => ({ stream, counters: meta.counters }));
+  const sinks = await sinkSequences(paths, definition);
+  const taken = Math.min(published.sequence, ...sinks.map(({ sequence }) => sequence));
+  return {
+    pipeline: manifest.pipeline,
+    definitionHash: manifest.definitionHash,
+    streams: partitions.map((stored) => inspected(stored, latenesses.get(stored.stream) ?? 0)),
+    tables: tables(definition, counters, published),
+    accounting: accountingRows(definition, counters, published),
+    outbox: published.publications.filter(({ sequence }) => sequence > taken).length,
+    sinks,
+  };
+}
+
+async function storedPartitions(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+): Promise<StoredPartition[]> {
+  const checkpoints = new FileCheckpointStore(paths.checkpoints);
+  const found: StoredPartition[] = [];
+  for (const { name: stream } of definition.streams) {
+    for (const id of await checkpoints.list(`${definition.name}/${stream}/`)) {
+      const item = await checkpoints.read(id);
+      if (item === null) continue;
+      const checkpoint = fromItem(id, item);
+      const meta = checkpoint.meta as unknown as PartitionMeta;
+      found.push({ stream, partition: Number(id.split("/").at(-1)), checkpoint, meta });
+    }
+  }
+  return found.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
+}
+
+async function publisherState(paths: OutputPaths, manifest: Manifest): Promise<PublisherState> {
+  const publisher = new Publisher({
+    checkpoints: new FileCheckpointStore(paths.checkpoints),
+    objects: new FileObjectStore(paths.objects),
+    id: `${manifest.definition.name}/publisher`,
+    definitionHash: manifest.definitionHash,
+    programs: [],
+  });
+  await publisher.load();
+  return publisher.state;
+}
+
+function inspected(stored: StoredPartition, latenessMs: number): InspectedPartition {
+  const { stream: topic, partition, checkpoint, meta } = stored;
+  const { nextOffset, maxEventTime, stateBytes, generation } = checkpoint;
+  const { label, openWindows, openSessions, dedupIds } = meta;
+  const watermark = maxEventTime === null ? null : maxEventTime - latenessMs;
+  return {
+    topic,
+    partition,
+    label,
+    nextOffset,
+    watermark,
+    maxEventTime,
+    openWindows,
+    openSessions,
+    dedupIds,
+    stateBytes,
+    generation,
+  };
+}
+
+function tables(
+  definition: PipelineDefinition,
+  counters: readonly StreamCounters[],
+  published: PublisherState,
+): InspectedTable[] {
+  return accountingRows(definition, counters, published)
+    .filter(({ kind }) => kind === "table")
+    .map(({ name, late, counted, duplicates, rows }) => ({
+      name,
+      published: published.totals[name]?.publishedRows ?? 0,
+      pending: (published.windows[name] ?? []).filter(({ dirty }) => dirty).length,
+      late: late ?? 0,
+      counted: counted ?? rows ?? 0,
+      duplicates: duplicates ?? 0,
+    }));
+}
+
+async function sinkSequences(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+): Promise<{ name: string; sequence: number }[]> {
+  const kinds = definition.sinks.map(({ kind }) => kind);
+  const sequences: { name: string; sequence: number }[] = [];
+  if (kinds.includes("lake")) sequences.push({ name: "lake", sequence: lakeSequence(paths) });
+  if (kinds.includes("duckdb")) {
+    sequences.push({ name: "duckdb", sequence: await databaseSequence(paths) });
+  }
+  return sequences;
+}
+
+function lakeSequence(paths: OutputPaths): number {
+  const dir = path.join(paths.lake, "_millpond", "progress");
+  if (!fs.existsSync(dir)) return 0;
+  return Math.max(0, ...fs.readdirSync(dir).map(Number).filter(Number.isFinite));
+}
+
+async function databaseSequence(paths: OutputPaths): Promise<number> {
+  if (!fs.existsSync(paths.database)) return 0;
+  try {
+    const instance = await DuckDBInstance.create(paths.database, { access_mode: "READ_ONLY" });
+    try {
+      const connection = await instance.connect();
+      const reader = await connection.runAndReadAll("SELECT max(sequence) FROM millpond.progress");
+      return Number(reader.getRows()[0]?.[0] ?? 0);
+    } finally {
+      instance.closeSync();
+    }
+  } catch (cause) {
+    throw new MillpondError(
+      "CONFLICT",
+      `${paths.database} is in use: a run is writing to it; try again in a moment`,
+      { cause },
+    );
+  }
+}
