@@ -1,0 +1,75 @@
+/** Style that a machine can check, over every file git knows; formatting and types are checked elsewhere. */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const LINE_COLUMNS_MAX = 100;
+const FUNCTION_LINES_MAX = 70;
+
+const files = execFileSync("git", ["ls-files", "-z"], { cwd: ROOT, encoding: "utf8" })
+  .split("\0")
+  .filter((name) => name !== "" && fs.existsSync(`${ROOT}/${name}`));
+const sources = files.filter((name) => /\.[cm]?ts$/.test(name) && name !== "test/tidy.test.ts");
+const texts = files.filter((name) => /(\.(ts|md|json|ya?ml)|run|\.npmrc)$/.test(name));
+const read = (name: string) => fs.readFileSync(`${ROOT}/${name}`, "utf8");
+
+/** `file:line` of every line that the rule finds. */
+function linesWith(names: readonly string[], isWrong: (line: string) => boolean): string[] {
+  return names.flatMap((name) =>
+    read(name)
+      .split("\n")
+      .flatMap((line, index) => (isWrong(line) ? [`${name}:${index + 1}`] : [])),
+  );
+}
+
+/**
+ * Functions declared at the margin and methods one level in, by the formatter's indentation: from
+ * the line that opens to the first line that closes at the same depth.
+ */
+function longFunctions(name: string): string[] {
+  const lines = read(name).split("\n");
+  return lines.flatMap((line, start) => {
+    const opening = /^( {0,2})(?:export |default |static |async |private |override )*(.*)/.exec(
+      line,
+    );
+    const isFunction =
+      /^(export )?(default )?(async )?function\b/.test(line) ||
+      /^ {2}(?!if|for|while|switch|return|const|let)[\w#* ]+\(.*\{$/.test(line);
+    if (opening === null || !isFunction) return [];
+    const end = lines.indexOf(`${opening[1]}}`, start);
+    return end - start + 1 > FUNCTION_LINES_MAX ? [`${name}:${start + 1}`] : [];
+  });
+}
+
+describe("sources", () => {
+  test("lines have at most 100 columns", () => {
+    const isLong = (line: string) => line.length > LINE_COLUMNS_MAX;
+    expect(linesWith(sources, isLong)).toEqual([]);
+  });
+
+  test("functions have at most 70 lines", () => {
+    expect(sources.flatMap(longFunctions)).toEqual([]);
+  });
+
+  test("a file opens with a comment on what it is for", () => {
+    const opens = (name: string) => /^(#!.*\n)?\/(\*\*|\/)/.test(read(name));
+    expect(sources.filter((name) => !opens(name))).toEqual([]);
+  });
+
+  test("errors of the product are MillpondErrors", () => {
+    const shipped = sources.filter((name) => /^(lib|bin)\//.test(name));
+    expect(linesWith(shipped, (line) => line.includes("throw new Error("))).toEqual([]);
+  });
+
+  test("nothing is any, left to do, or skipped", () => {
+    const wrong = /: any\b|\bas any\b|\b(TODO|FIXME|XXX)\b|\b(test|it|describe)\.(skip|only)\(/;
+    expect(linesWith(sources, (line) => wrong.test(line))).toEqual([]);
+  });
+});
+
+test("no file names a machine's paths or a package registry's host", () => {
+  const wrong = /\/work\/(main|shared)|\/home\/\w|\/root\/|"resolved": "http|_authToken/;
+  expect(linesWith(texts, (line) => wrong.test(line))).toEqual([]);
+});
