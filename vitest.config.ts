@@ -1,4 +1,4 @@
-/** Tests run on the sources; `test/global-setup.ts` builds `dist` once for those that spawn the CLI. */
+/** Tests run on the sources; `test/global-setup.ts` builds `dist` for those that spawn the CLI. */
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 

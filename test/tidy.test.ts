@@ -49,8 +49,8 @@ describe("sources", () => {
     expect(linesWith(sources, isLong)).toEqual([]);
   });
 
-  test("functions have at most 70 lines", () => {
-    expect(sources.flatMap(longFunctions)).toEqual([]);
+  test("functions have at most 70 lines, but for suites of tests", () => {
+    expect(sources.filter((name) => !name.startsWith("test/")).flatMap(longFunctions)).toEqual([]);
   });
 
   test("a file opens with a comment on what it is for", () => {

@@ -1,4 +1,4 @@
-/** What `millpond inspect` shows, and its text. Where the facts come from is left to the runtime. */
+/** The facts that `millpond inspect` shows, and their text. The runtime gathers them. */
 import type { AccountingRow } from "../runtime/accounting.js";
 import { accountingText } from "./run-report.js";
 import { textTable } from "./text-table.js";

@@ -193,7 +193,8 @@ export function shortCount(count: number): string {
     unit++;
   }
   if (unit === 0) return String(Math.round(value));
-  return `${value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0)}${units[unit]}`;
+  const digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return `${value.toFixed(digits)}${units[unit]}`;
 }
 
 function bytes(count: number): string {

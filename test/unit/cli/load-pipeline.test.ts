@@ -36,7 +36,7 @@ test("the library is this program's own", async () => {
   );
   const own = await import("../../../lib/index.js");
   const loaded: unknown = await loadPipeline(entry, new Map());
-  expect(Object.keys(Object(loaded).library).sort()).toEqual(Object.keys(own).sort());
+  expect(new Set(Object.keys(Object(loaded).library))).toEqual(new Set(Object.keys(own)));
 });
 
 test("a syntax error names file, line and column", async () => {
