@@ -38,7 +38,7 @@ function longFunctions(name: string): string[] {
       /^(export )?(default )?(async )?function\b/.test(line) ||
       /^ {2}(?!if|for|while|switch|return|const|let)[\w#* ]+\(.*\{$/.test(line);
     if (opening === null || !isFunction) return [];
-    const end = lines.indexOf(`${opening[1]}}`, start);
+    const end = lines.findIndex((text, at) => at > start && text.startsWith(`${opening[1]}}`));
     return end - start + 1 > FUNCTION_LINES_MAX ? [`${name}:${start + 1}`] : [];
   });
 }
