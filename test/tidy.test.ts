@@ -63,8 +63,9 @@ describe("sources", () => {
     expect(linesWith(shipped, (line) => line.includes("throw new Error("))).toEqual([]);
   });
 
-  test("nothing is any, left to do, or skipped", () => {
-    const wrong = /: any\b|\bas any\b|\b(TODO|FIXME|XXX)\b|\b(test|it|describe)\.(skip|only)\(/;
+  test("nothing is left to do, or skipped", () => {
+    // The linter looks for `any`.
+    const wrong = /\b(TODO|FIXME|XXX)\b|\b(test|it|describe)\.(skip|only)\(/;
     expect(linesWith(sources, (line) => wrong.test(line))).toEqual([]);
   });
 });
