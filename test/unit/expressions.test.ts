@@ -222,6 +222,10 @@ const logic: [ExprNode, string][] = [
   [f("listLength", "ii"), "len(ii)"],
   [f("listContains", "ss", "s"), "list_contains(ss, s)"],
   [f("listContains", "ii", whole(1)), "list_contains(ii, 1)"],
+  ...["i", "b", "d", "m"].map((a): [ExprNode, string] => [
+    f("listContains", "ii", a),
+    `${a} IN (ii[1], ii[2]) IS TRUE OR CASE WHEN ii IS NULL OR ${a} IS NULL THEN NULL ELSE false END`,
+  ]),
 ];
 
 const text: [ExprNode, string][] = [
