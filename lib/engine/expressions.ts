@@ -22,8 +22,9 @@ export type Evaluator = (batch: Batch) => Column;
  * is not there; a wrong type is found by `expressionType`, which runs when a pipeline is defined.
  *
  * @example
+ * const view = { op: "literal", type: { kind: "string" }, value: "view" };
  * const isView = compileExpression(
- *   { op: "eq", args: [{ op: "column", name: "type" }, { op: "literal", type: STRING, value: "view" }] },
+ *   { op: "eq", args: [{ op: "column", name: "type" }, view] },
  *   columns,
  * );
  * const { valid, vector } = isView(batch); // boolean: 0 or 1 by row

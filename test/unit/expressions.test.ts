@@ -224,7 +224,7 @@ const logic: [ExprNode, string][] = [
   [f("listContains", "ii", whole(1)), "list_contains(ii, 1)"],
   ...["i", "b", "d", "m"].map((a): [ExprNode, string] => [
     f("listContains", "ii", a),
-    `${a} IN (ii[1], ii[2]) IS TRUE OR CASE WHEN ii IS NULL OR ${a} IS NULL THEN NULL ELSE false END`,
+    `CASE WHEN ii IS NOT NULL AND ${a} IS NOT NULL THEN ${a} IN (ii[1], ii[2]) IS TRUE END`,
   ]),
 ];
 

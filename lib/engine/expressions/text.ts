@@ -1,6 +1,7 @@
 /**
- * Strings, as UTF-8 bytes where the operator allows. Like DuckDB, case changes one code point to one
- * (Unicode's simple mapping, in Node's version of Unicode), and trim takes off Unicode's spaces (Zs).
+ * Strings, as UTF-8 bytes where the operator allows. Like DuckDB, case changes one code point to
+ * one (Unicode's simple mapping, in Node's version of Unicode), and trim takes off Unicode's
+ * spaces (Zs).
  */
 import {
   allValid,
@@ -132,7 +133,7 @@ export function substring(operands: readonly Operand[], count: number): Operand 
   });
 }
 
-/** Both ends are counted first and cut to the text after, so a start before the text uses up length. */
+/** Both ends are counted first and then cut, so a start before the text uses up length. */
 function span(size: number, start: number, length: number): readonly [number, number] {
   const at = start > 0 ? start - 1 : start < 0 ? size + start : -1;
   const cut = (index: number): number => Math.min(size, Math.max(0, index));

@@ -47,7 +47,7 @@ export class Random {
   }
 }
 
-/** Picks 0 … n-1 with probability proportional to 1/(rank+1)^exponent, in constant time (alias method). */
+/** Picks 0 … n-1, i with weight 1/(i+1)^exponent, in constant time (alias method). */
 export class Zipf {
   readonly #chance: Float64Array;
   readonly #alias: Int32Array;
