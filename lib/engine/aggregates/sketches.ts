@@ -32,8 +32,13 @@ export const topK: Aggregate = {
   },
   finish(input) {
     const values: unknown[] = [];
-    for (let i = 0; i < input.count; i++) values.push(topOf(input, input.slots[i]!));
-    return { vector: { kind: "any", values }, valid: null };
+    const valid = new Uint8Array(input.count);
+    for (let i = 0; i < input.count; i++) {
+      const top = topOf(input, input.slots[i]!);
+      values.push(top.length === 0 ? null : top);
+      valid[i] = top.length === 0 ? 0 : 1;
+    }
+    return { vector: { kind: "any", values }, valid };
   },
 };
 

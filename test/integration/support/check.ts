@@ -1,0 +1,197 @@
+/** Runs a pipeline and holds every table it wrote against the reference, or against another run's. */
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { Pipeline, TableNode } from "../../../lib/define/definition.js";
+import { runPipeline } from "../../../lib/runtime/run-pipeline.js";
+import { compareTables, tolerancesOf } from "../../reference/compare.js";
+import { referenceTables } from "../../reference/reference.js";
+import { type Row, readRows } from "../../reference/rows.js";
+import { quoteName, quoteText } from "../../reference/sql-types.js";
+
+/** Files in `input/`, the partitions in name order, and one output directory a run. */
+export class Workspace {
+  readonly dir: string;
+  private outputs = 0;
+
+  private constructor(dir: string) {
+    this.dir = dir;
+  }
+
+  static async create(): Promise<Workspace> {
+    const workspace = new Workspace(await mkdtemp(join(tmpdir(), "millpond-equality-")));
+    await mkdir(workspace.input);
+    return workspace;
+  }
+
+  get input(): string {
+    return join(this.dir, "input");
+  }
+
+  get csv(): string {
+    return join(this.dir, "levels.csv");
+  }
+
+  newOutput(): string {
+    return join(this.dir, `out-${this.outputs++}`);
+  }
+
+  /** Writes the partitions' files whole. */
+  async write(partitions: readonly (readonly string[])[]): Promise<void> {
+    for (const [partition, lines] of partitions.entries()) {
+      await writeFile(this.file(partition), lines.map((line) => `${line}\n`).join(""));
+    }
+  }
+
+  file(partition: number): string {
+    return join(this.input, `part-${String(partition).padStart(2, "0")}.ndjson`);
+  }
+
+  remove(): Promise<void> {
+    return rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+export interface Job {
+  readonly pipeline: Pipeline;
+  readonly topic: string;
+  readonly input: string;
+  readonly out: string;
+  readonly batchSize: number;
+  readonly flush?: boolean;
+}
+
+export async function run({ pipeline, topic, input, out, batchSize, flush = true }: Job) {
+  const inputs = new Map([[topic, input]]);
+  return runPipeline({ pipeline, inputs, out, flush, batchSize, workers: 1 });
+}
+
+async function withResults<T>(
+  outs: readonly string[],
+  use: (connection: DuckDBConnection) => Promise<T>,
+): Promise<T> {
+  const instance = await DuckDBInstance.create(":memory:", { threads: "1" });
+  try {
+    const connection = await instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    for (const [i, out] of outs.entries()) {
+      const file = quoteText(join(out, "results.duckdb"));
+      await connection.run(`ATTACH ${file} AS run${i} (READ_ONLY)`);
+    }
+    return await use(connection);
+  } finally {
+    instance.closeSync();
+  }
+}
+
+function keyOf({ shape }: TableNode): readonly string[] {
+  if (shape.kind === "rows") return ["partition", "offset"];
+  const start = shape.window.kind === "session" ? "session_start" : "window_start";
+  return [start, ...shape.groupBy];
+}
+
+/** Differences of an output from the reference over the same files, "" if there are none. */
+export async function differencesFromReference(
+  pipeline: Pipeline,
+  out: string,
+  files: readonly { path: string; topic: string; partition: number }[],
+  references: ReadonlyMap<string, string> = new Map(),
+): Promise<string> {
+  const { definition } = pipeline;
+  const expected = await referenceTables(definition, { files, references });
+  try {
+    const found: string[] = [];
+    const compare = async (
+      name: string,
+      actual: readonly Row[],
+      key: readonly string[],
+      table?: TableNode,
+    ) => {
+      const tolerances = table === undefined ? {} : tolerancesOf(table);
+      const text = compareTables(actual, await expected.table(name), key, { tolerances });
+      if (text !== "") found.push(`${name}: ${text}`);
+    };
+    await withResults([out], async (connection) => {
+      const rowsOf = (name: string) =>
+        readRows(connection, `SELECT * FROM run0.main.${quoteName(name)}`);
+      for (const table of definition.tables) {
+        await compare(table.name, await rowsOf(table.name), keyOf(table), table);
+      }
+      await compare("late", await rowsOf("late"), ["table", "topic", "partition", "offset"]);
+      const letters = await rowsOf("dead_letters");
+      await compare("dead_letters", letters, ["topic", "partition", "offset"]);
+      found.push(...accountingDifferences(await rowsOf("accounting"), await expected.accounting()));
+    });
+    return found.join("\n");
+  } finally {
+    expected.close();
+  }
+}
+
+type ExpectedAccounting = Awaited<
+  ReturnType<Awaited<ReturnType<typeof referenceTables>>["accounting"]>
+>;
+
+function accountingDifferences(rows: readonly Row[], expected: ExpectedAccounting): string[] {
+  const rowOf = (kind: string, name: string): Row =>
+    rows.find((row) => row.kind === kind && row.name === name) ?? {};
+  const found: string[] = [];
+  const same = (what: string, actual: unknown, wanted: number) => {
+    if (actual === null || Number(actual) !== wanted) {
+      found.push(`accounting: ${what} is ${String(actual)}, expected ${wanted}`);
+    }
+  };
+  for (const { stream, records, events, deadLetters } of expected.streams) {
+    const row = rowOf("stream", stream);
+    same(`records of ${stream}`, row.records, records);
+    same(`events of ${stream}`, row.events, events);
+    same(`dead letters of ${stream}`, row.dead_letters, deadLetters);
+  }
+  for (const { table, counted, late, duplicates } of expected.tables) {
+    const row = rowOf("table", table);
+    if (row.rows !== null) {
+      same(`rows of ${table}`, row.rows, counted + late);
+      continue;
+    }
+    same(`counted of ${table}`, row.counted, counted);
+    same(`late of ${table}`, row.late, late);
+    same(`duplicates of ${table}`, row.duplicates, duplicates);
+    same(`events of ${table}`, row.events, counted + late + duplicates);
+  }
+  return found;
+}
+
+/** Rows that only one of two outputs holds, doubles compared bit by bit; "" if there are none. */
+export async function differencesBetween(
+  pipeline: Pipeline,
+  outs: readonly [string, string],
+  options: { readonly revisions: boolean },
+): Promise<string> {
+  const revised = pipeline.definition.tables.filter((table) => table.shape.kind === "windowed");
+  const withRevision = new Set(revised.map((table) => table.name));
+  const names = [...pipeline.definition.tables.map((table) => table.name), "late", "dead_letters"];
+  return withResults(outs, async (connection) => {
+    const found: string[] = [];
+    for (const name of [...names, "accounting"]) {
+      const without = [
+        ...(withRevision.has(name) && !options.revisions ? ["revision"] : []),
+        // When a file is written again its modification time, a dead letter's timestamp, moves.
+        ...(name === "dead_letters" ? ["timestamp"] : []),
+      ];
+      const exclude = without.length === 0 ? "" : ` EXCLUDE (${without.map(quoteName).join()})`;
+      const rows = (i: number) => `SELECT *${exclude} FROM run${i}.main.${quoteName(name)}`;
+      for (const [a, b] of [
+        [0, 1],
+        [1, 0],
+      ]) {
+        const only = await readRows(connection, `${rows(a)} EXCEPT ALL ${rows(b)} LIMIT 3`);
+        for (const row of only) found.push(`${name}: only in ${outs[a]}: ${shown(row)}`);
+      }
+    }
+    return found.join("\n");
+  });
+}
+
+const shown = (row: Row): string =>
+  JSON.stringify(row, (_, value) => (typeof value === "bigint" ? `${value}n` : value));
