@@ -189,6 +189,7 @@ export class GroupStore {
   private wipe(slot: number): void {
     if (slot >= this.used) return;
     this.panes[slot] = FREE;
+    for (const lane of this.lanes) lane[slot] = 0;
     for (const map of this.maps) map.clear(slot);
   }
 
