@@ -2,21 +2,12 @@
 import { writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { differencesBetween, differencesFromReference, run, Workspace } from "./support/check.js";
-import { partitionLines, type StreamPlan, streamPlan, TOPIC } from "./support/events.js";
+import { streamPlan, TOPIC } from "./support/events.js";
+import { filesOf, randomPartitions } from "./support/partitions.js";
 import { LEVELS_CSV, randomPipeline } from "./support/pipelines.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 
 const TABLES_MAX = 6;
-
-function randomPartitions(random: Random, plan: StreamPlan, recordsMax: number): string[][] {
-  const partitions = random.between(1, 8);
-  const records = Math.ceil(random.between(200, recordsMax) / partitions);
-  return Array.from({ length: partitions }, (_, partition) => {
-    const lines = partitionLines(random, plan, partition);
-    const count = random.chance(0.1) ? random.below(5) : random.between(records / 2, records * 1.5);
-    return Array.from({ length: Math.floor(count) }, () => String(lines.next().value));
-  });
-}
 
 async function checkOne(seed: number, batchSizes: readonly number[], recordsMax: number) {
   const random = new Random(seed);
@@ -34,9 +25,7 @@ async function checkOne(seed: number, batchSizes: readonly number[], recordsMax:
       await run({ pipeline, topic: TOPIC, input, out, batchSize });
       outs.push(out);
     }
-    const files = partitions.map((_, partition) => {
-      return { path: workspace.file(partition), topic: TOPIC, partition };
-    });
+    const files = filesOf(workspace, partitions.length);
     const references = new Map([["levels", workspace.csv]]);
     const about = `seed ${seed}, plan ${JSON.stringify(plan)}`;
     const fromReference = await differencesFromReference(pipeline, outs[0], files, references);
