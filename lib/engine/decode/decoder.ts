@@ -99,6 +99,7 @@ class JsonDecoder implements Decoder {
     let bytesEnd = 0;
     for (let i = 0; i < slice.count; i++) bytesEnd = Math.max(bytesEnd, slice.ends[i]);
     this.texts.reset(bytesEnd);
+    this.reader.startSlice();
     this.deadLetters = [];
     if (this.rows.length < slice.count) this.rows = new Int32Array(slice.count);
     for (const field of this.fields) field.startSlice(slice.count);

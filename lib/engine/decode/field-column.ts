@@ -21,8 +21,8 @@ export class FieldColumn {
   /** For messages: the path of the parent that is no object. */
   private brokenParent = "";
 
-  private readonly isList: boolean;
-  private readonly reader: ScalarReader;
+  readonly isList: boolean;
+  readonly reader: ScalarReader;
   private readonly texts: TextArea;
   private readonly storage: "bytes" | "number" | "int64" | "any";
   private readonly defaultText: string | null;
@@ -79,6 +79,34 @@ export class FieldColumn {
     const status = this.isList ? this.readList(scanner) : this.reader.read(scanner);
     this.status = status;
     if (status === VALUE) this.write(row);
+  }
+
+  /** Take a null, as `take` would. */
+  takeNull(): void {
+    this.status = NULL_VALUE;
+  }
+
+  /**
+   * Take a string without escapes, `bytes[start, stop)` of the slice, as `take` would; false, and
+   * nothing is taken, if the field refuses it.
+   */
+  takeText(bytes: Uint8Array, start: number, stop: number, row: number): boolean {
+    if (!this.reader.allows(bytes, start, stop)) return false;
+    this.status = VALUE;
+    this.starts[row] = start;
+    this.ends[row] = stop;
+    if (this.node.nullable) this.valid[row] = 1;
+    return true;
+  }
+
+  /** Take the timestamp of 24 bytes at `at`, as `take` would; false if it is in another form. */
+  takeUsualTime(bytes: Uint8Array, view: DataView, at: number, row: number): boolean {
+    const timeMs = this.reader.iso?.readUsual(bytes, view, at) ?? Number.NaN;
+    if (Number.isNaN(timeMs)) return false;
+    this.status = VALUE;
+    this.numbers[row] = timeMs;
+    if (this.node.nullable) this.valid[row] = 1;
+    return true;
   }
 
   /** The object that should hold this field's key is the scanner's last token, and no object. */

@@ -3,11 +3,13 @@
  * in the record before, which turns the search for a key into one comparison of bytes.
  */
 import type { FieldColumn } from "./field-column.js";
+import { Layouts } from "./layouts.js";
 import { MISSING, resolveEscapes } from "./scalar.js";
 import { NULL, OBJECT, Scanner } from "./scan.js";
 
 const QUOTE = 0x22;
 const CLOSING_BRACE = 0x7d;
+const NO_FIELDS: readonly FieldColumn[] = [];
 
 /** A key that is declared, or that leads to one: the schema's paths as a tree. */
 class KeyNode {
@@ -44,6 +46,7 @@ class KeyNode {
 
 export class RecordReader {
   readonly scanner = new Scanner();
+  private readonly layouts = new Layouts(this.scanner);
   private readonly root = new KeyNode("", "");
   private readonly fields: readonly FieldColumn[];
   private serial = 0;
@@ -57,12 +60,32 @@ export class RecordReader {
     }
   }
 
+  startSlice(): void {
+    this.layouts.startSlice();
+  }
+
   /** Read the record `bytes[start, end)` into `row` of the fields; throws `BadRecord`. */
   read(bytes: Uint8Array, start: number, end: number, row: number): void {
-    const { scanner, fields } = this;
-    this.serial += 1;
-    for (let i = 0; i < fields.length; i++) fields[i].status = MISSING;
+    const { scanner, layouts } = this;
+    this.clear();
     scanner.open(bytes, start, end);
+    if (layouts.read(start, row)) return;
+    this.clear();
+    scanner.open(bytes, start, end);
+    layouts.startRecord(start);
+    this.readAny(row);
+    layouts.learn();
+  }
+
+  private clear(): void {
+    const { fields } = this;
+    for (let i = 0; i < fields.length; i++) fields[i].status = MISSING;
+  }
+
+  /** Read a record of any layout: the scanner stands at its start. */
+  private readAny(row: number): void {
+    const { scanner } = this;
+    this.serial += 1;
     const first = scanner.peek();
     if (first === -1) scanner.fail("empty record", scanner.pos);
     if (first !== 0x7b) {
@@ -88,7 +111,7 @@ export class RecordReader {
         const key = this.key(node, previous === null ? node.first : previous.next);
         scanner.expect(0x3a);
         if (key === null) {
-          scanner.value(levels);
+          this.value(NO_FIELDS, levels);
         } else {
           if (previous === null) node.first = key;
           else previous.next = key;
@@ -154,12 +177,24 @@ export class RecordReader {
   private member(key: KeyNode, row: number, levels: number): void {
     const { scanner } = this;
     const { fields, children } = key;
-    if (children.length > 0 && scanner.peek() === 0x7b) this.object(key, row, levels + 1);
-    else {
-      scanner.value(levels);
+    if (children.length > 0 && scanner.peek() === 0x7b) {
+      this.object(key, row, levels + 1);
+      if (fields.length > 0) this.layouts.forget();
+    } else {
+      this.value(fields, levels);
+      if (children.length > 0) this.layouts.forget();
       if (children.length > 0 && scanner.kind !== NULL) this.breakBelow(key, key.path);
     }
     for (let i = 0; i < fields.length; i++) fields[i].take(scanner, row);
+  }
+
+  /** Scan a value that `fields` will take. */
+  private value(fields: readonly FieldColumn[], levels: number): void {
+    const { scanner } = this;
+    scanner.peek();
+    const start = scanner.pos;
+    scanner.value(levels);
+    this.layouts.note(start, scanner.pos, fields, levels);
   }
 
   private breakBelow(key: KeyNode, parent: string): void {

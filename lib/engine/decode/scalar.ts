@@ -39,7 +39,7 @@ export class ScalarReader {
 
   private readonly scale: number;
   private readonly limit: bigint;
-  private readonly iso: IsoReader | null;
+  readonly iso: IsoReader | null;
   private readonly oneOf: readonly Uint8Array[] | null;
   private readonly texts: TextArea;
 
@@ -63,7 +63,7 @@ export class ScalarReader {
     switch (this.kind) {
       case "string":
         if (!this.readText(scanner)) return WRONG_TYPE;
-        return this.oneOf === null || this.isOneOf(this.oneOf) ? VALUE : OUT_OF_RANGE;
+        return this.allows(this.textBytes, this.textStart, this.textEnd) ? VALUE : OUT_OF_RANGE;
       case "double":
         if (scanner.kind !== NUMBER) return WRONG_TYPE;
         this.number = toDouble(scanner);
@@ -113,15 +113,16 @@ export class ScalarReader {
     return true;
   }
 
-  private isOneOf(allowed: readonly Uint8Array[]): boolean {
-    const { textBytes, textStart } = this;
-    const length = this.textEnd - textStart;
-    for (let i = 0; i < allowed.length; i++) {
-      const value = allowed[i];
-      if (value.length !== length) continue;
+  /** Whether the string `bytes[start, stop)` is one of the allowed, if not all are. */
+  allows(bytes: Uint8Array, start: number, stop: number): boolean {
+    const { oneOf } = this;
+    if (oneOf === null) return true;
+    for (let i = 0; i < oneOf.length; i++) {
+      const value = oneOf[i];
+      if (value.length !== stop - start) continue;
       let at = 0;
-      while (at < length && textBytes[textStart + at] === value[at]) at += 1;
-      if (at === length) return true;
+      while (at < value.length && bytes[start + at] === value[at]) at += 1;
+      if (at === value.length) return true;
     }
     return false;
   }

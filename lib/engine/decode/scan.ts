@@ -22,11 +22,10 @@ const EXPONENT_MAX = 1_000_000_000;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-
-/** 1 for bytes inside a string that need no second look. */
-const PLAIN = new Uint8Array(256).fill(1, 0x20, 0x80);
-PLAIN[QUOTE] = 0;
-PLAIN[BACKSLASH] = 0;
+/** The same, four in a word; and the high bit of each byte. */
+const QUOTES = 0x22222222;
+const BACKSLASHES = 0x5c5c5c5c;
+const HIGH_BITS = 0x80808080;
 
 const ESCAPABLE = new Set([...'"\\/bfnrt'].map((char) => char.charCodeAt(0)));
 
@@ -38,6 +37,8 @@ export class BadRecord extends Error {
 
 export class Scanner {
   bytes: Uint8Array = new Uint8Array(0);
+  /** Over `bytes`. */
+  view: DataView = new DataView(new ArrayBuffer(0));
   pos = 0;
   end = 0;
   /** A byte of 0x80 or above was seen, so the record must be checked for valid UTF-8. */
@@ -60,7 +61,10 @@ export class Scanner {
 
   /** Stand at the start of the record `bytes[start, end)`, after its byte order mark if any. */
   open(bytes: Uint8Array, start: number, end: number): void {
-    this.bytes = bytes;
+    if (bytes !== this.bytes) {
+      this.bytes = bytes;
+      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    }
     this.recordStart = start;
     this.end = end;
     this.sawNonAscii = false;
@@ -138,23 +142,48 @@ export class Scanner {
     this.kind = STRING;
     this.start = pos;
     this.escaped = false;
-    while (pos < end) {
+    for (;;) {
+      pos = this.skipPlain(pos);
+      if (pos >= end) break;
       const byte = bytes[pos];
-      if (PLAIN[byte] === 1) {
-        pos += 1;
-      } else if (byte === QUOTE) {
+      if (byte === QUOTE) {
         this.stop = pos;
         this.pos = pos + 1;
         return;
-      } else if (byte === BACKSLASH) {
-        pos = this.escape(pos);
+      }
+      if (byte === BACKSLASH) pos = this.escape(pos);
+      else if (byte < 0x20) {
+        this.fail(`control character 0x${byte.toString(16)} in a string`, pos);
       } else {
-        if (byte < 0x20) this.fail(`control character 0x${byte.toString(16)} in a string`, pos);
         this.sawNonAscii = true;
-        pos += 1;
+        while (pos < end && bytes[pos] >= 0x80) pos += 1;
       }
     }
     this.fail("string without an end", this.start - 1);
+  }
+
+  /**
+   * The first byte from `at` on that is a quote, a backslash, a control character or not ASCII;
+   * perhaps beyond the record's end. Four bytes at a time: strings are most of a record.
+   */
+  skipPlain(at: number): number {
+    const { bytes, view } = this;
+    const wordsEnd = bytes.length - 4;
+    let pos = at;
+    for (; pos <= wordsEnd; pos += 4) {
+      const word = view.getInt32(pos, true);
+      // Subtracting borrows into the high bit of a byte below 0x20, or of one that XOR made 0.
+      // Only bytes above such a byte may be marked wrongly, and the lowest mark is what counts.
+      const marks =
+        word |
+        (word - 0x20202020) |
+        ((word ^ QUOTES) - 0x01010101) |
+        ((word ^ BACKSLASHES) - 0x01010101);
+      const lowest = marks & HIGH_BITS & -(marks & HIGH_BITS);
+      if (lowest !== 0) return pos + ((31 - Math.clz32(lowest)) >> 3);
+    }
+    while (pos < bytes.length && isPlain(bytes[pos])) pos += 1;
+    return pos;
   }
 
   /** Check the escape at `at`; returns the position after it. */
@@ -300,6 +329,10 @@ export class Scanner {
     const { buffer, byteOffset } = this.bytes;
     return Buffer.from(buffer, byteOffset + start, stop - start).toString("utf8");
   }
+}
+
+function isPlain(byte: number): boolean {
+  return byte >= 0x20 && byte < 0x80 && byte !== QUOTE && byte !== BACKSLASH;
 }
 
 function isHexDigit(byte: number): boolean {

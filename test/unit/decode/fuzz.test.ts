@@ -1,7 +1,8 @@
 /** Random and mutated records: the decoder agrees with JSON.parse and a slow reference on each. */
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import type { FieldNode } from "../../../lib/define/definition.js";
 import { createDecoder } from "../../../lib/engine/decode/decoder.js";
+import { Layouts } from "../../../lib/engine/decode/layouts.js";
 import { valueAt } from "../../../lib/engine/row-values.js";
 import { field, referenceDecode, referenceIso, sliceOf, streamOf } from "./support.js";
 
@@ -148,6 +149,62 @@ it(`agrees with the reference on ${RECORDS} records (FUZZ_SEED=${SEED})`, () => 
   // Both kinds must be there in numbers, or the test would prove little.
   expect(events).toBeGreaterThan(RECORDS / 20);
   expect(events).toBeLessThan(RECORDS / 1.2);
+});
+
+/** A record laid out in one of a few ways, with random values, then perhaps with a mistake. */
+function laidOutRecord(random: Random): string {
+  const layout = random(4);
+  const space = layout === 1 ? " " : "";
+  const colon = `:${space}`;
+  const member = (node: FieldNode) => {
+    const key = `"${node.path.at(-1)}"${colon}`;
+    return `${key}${node.name === "t" ? random(1_000_000) : valueFor(random, node)}`;
+  };
+  const [sixtyfour, floating] = [FIELDS[4], FIELDS[5]].map(member);
+  const time = `"${new Date(random(2 ** 31) * 1_000 + random(1_000)).toISOString()}"`;
+  const members = [
+    ...FIELDS.filter(({ path }) => path.length === 1 && (layout < 2 || path[0] !== "listed")).map(
+      member,
+    ),
+    `"nest"${colon}{${sixtyfour},"deeper"${colon}{${floating}${layout === 3 ? ',"k":[1]' : ""}}}`,
+    `"iso"${colon}${random(20) === 0 ? randomValue(random) : time}`,
+    `"undeclared"${colon}${randomValue(random)}`,
+    `"t"${colon}${random(1_000_000)}`,
+  ];
+  const record = `{${members.join(`,${space}`)}}${layout === 0 ? "\r" : ""}`;
+  return random(8) === 0 ? mutated(random, record) : record;
+}
+
+it(`reads a known layout as it reads an unknown one (FUZZ_SEED=${SEED})`, () => {
+  const random = randomFrom(SEED + 3);
+  const stream = streamOf([...FIELDS, field("iso", "timestamp", { nullable: true })]);
+  const read = vi.spyOn(Layouts.prototype, "read");
+  const decoder = createDecoder(stream);
+  const verdicts = (decoded: ReturnType<typeof decoder.decode>, count: number) => {
+    const dead = new Map(decoded.deadLetters.map((letter) => [letter.index, letter]));
+    let row = 0;
+    return Array.from({ length: count }, (_, index) => {
+      const letter = dead.get(index);
+      if (letter !== undefined) return { reason: letter.reason, detail: letter.detail };
+      const current = row++;
+      return decoded.columns.map((column) => valueAt(column, current));
+    });
+  };
+  let known = 0;
+  let records = 0;
+  for (; records < RECORDS / 4; records += 500) {
+    const part = Array.from({ length: 500 }, () => laidOutRecord(random));
+    read.mockClear();
+    const actual = verdicts(decoder.decode(sliceOf(part)), part.length);
+    known += read.mock.results.filter(({ value }) => value === true).length;
+    part.forEach((record, index) => {
+      // A decoder's first record is of no known layout.
+      const expected = verdicts(createDecoder(stream).decode(sliceOf([record])), 1)[0];
+      expect(actual[index], `FUZZ_SEED=${SEED}: ${record}`).toStrictEqual(expected);
+    });
+  }
+  read.mockRestore();
+  expect(known).toBeGreaterThan(records / 4);
 });
 
 it(`agrees with calendar arithmetic on random timestamps (FUZZ_SEED=${SEED})`, () => {
