@@ -25,6 +25,7 @@ import { readOutbox } from "./committer.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "./ports.js";
 import {
   emptyPublisherState,
+  type PartialPlace,
   type Place,
   type PublicationEntry,
   type PublisherState,
@@ -326,12 +327,22 @@ export class Publisher {
     window.published = this.keep(full);
   }
 
+  /** The windows' partials, by window, then by partition. Each object is read once. */
   private async partialsOf(windows: readonly WindowEntry[]): Promise<PartialBytes[]> {
-    const partials: PartialBytes[] = [];
-    for (const { start, partials: places } of windows) {
-      for (const place of places) partials.push({ start, bytes: await this.bytesOf(place) });
+    const byKey = new Map<string, PartialPlace[]>();
+    for (const place of windows.flatMap(({ partials }) => partials)) {
+      const places = byKey.get(place.key);
+      if (places === undefined) byKey.set(place.key, [place]);
+      else places.push(place);
     }
-    return partials;
+    const bytes = new Map<PartialPlace, Uint8Array>();
+    for (const places of byKey.values()) {
+      // A copy: a view would keep the whole object, with all its rows, in memory.
+      for (const place of places) bytes.set(place, new Uint8Array(await this.bytesOf(place)));
+    }
+    return windows.flatMap(({ start, partials }) =>
+      partials.map((place) => ({ start, bytes: bytes.get(place)! })),
+    );
   }
 
   /** Windows that can no longer be revised leave the state; their objects go with them. */
