@@ -58,6 +58,9 @@ class JsonDecoder implements Decoder {
   private readonly checks: Checks;
   private rows = new Int32Array(0);
   private deadLetters: DeadLetter[] = [];
+  private bytesEnd = 0;
+  /** Whether all of the slice's bytes are UTF-8; null until it matters. */
+  private sliceIsUtf8: boolean | null = null;
 
   constructor(stream: StreamNode, compile: CompileExpression | undefined) {
     this.stream = stream;
@@ -99,7 +102,8 @@ class JsonDecoder implements Decoder {
     let bytesEnd = 0;
     for (let i = 0; i < slice.count; i++) bytesEnd = Math.max(bytesEnd, slice.ends[i]);
     this.texts.reset(bytesEnd);
-    this.reader.startSlice();
+    this.bytesEnd = bytesEnd;
+    this.sliceIsUtf8 = null;
     this.deadLetters = [];
     if (this.rows.length < slice.count) this.rows = new Int32Array(slice.count);
     for (const field of this.fields) field.startSlice(slice.count);
@@ -124,7 +128,7 @@ class JsonDecoder implements Decoder {
       return this.refuse(index, error.reason, error.detail);
     }
     const { scanner } = this.reader;
-    if (scanner.sawNonAscii && !isUtf8(slice.bytes.subarray(start, end))) {
+    if (scanner.sawNonAscii && !this.isUtf8(slice.bytes, start, end)) {
       return this.refuse(index, "malformed", "not valid UTF-8");
     }
     for (let i = 0; i < this.fields.length; i++) {
@@ -134,6 +138,15 @@ class JsonDecoder implements Decoder {
       return this.refuse(index, reason, detail);
     }
     return this.isInTime(slice.timestamps[index], index, row);
+  }
+
+  /**
+   * Whether a record's bytes are UTF-8. One call for the slice is cheaper than one a record, and
+   * settles it: a JSON object begins and ends with bytes that end no character of another record.
+   */
+  private isUtf8(bytes: Uint8Array, start: number, end: number): boolean {
+    this.sliceIsUtf8 ??= isUtf8(bytes.subarray(0, this.bytesEnd));
+    return this.sliceIsUtf8 || isUtf8(bytes.subarray(start, end));
   }
 
   private isInTime(timestampMs: number, index: number, row: number): boolean {

@@ -7,9 +7,14 @@ import type { FieldColumn } from "./field-column.js";
 import { END, LayoutNode, TEXT, TIME } from "./layout-node.js";
 import type { Scanner } from "./scan.js";
 
-/** Bounds on the memory of layouts, and on the time that learning takes in a slice. */
+/** Bound on the memory of layouts. */
 const LEARNED_MAX = 256;
-const LEARNED_PER_SLICE_MAX = 32;
+/** After so many records it is judged whether most of them were of known layouts. */
+const TRIAL_RECORDS = 1_024;
+/** Bound on the time that learning takes in a trial. */
+const LEARNED_PER_TRIAL_MAX = 32;
+/** Records without any order are tried this rarely in the end. */
+const REST_RECORDS_MAX = 65_536;
 
 const QUOTE = 0x22;
 /** "null", the first byte lowest. */
@@ -25,10 +30,13 @@ interface Noted {
 
 export class Layouts {
   private readonly scanner: Scanner;
-  private root = new LayoutNode(new Uint8Array(0), [], 0);
+  private readonly root = new LayoutNode(new Uint8Array(0), [], 0);
   private learnedCount = 0;
-  private hits = 0;
+  private tried = 0;
   private misses = 0;
+  /** Records that are still not to be tried, and how many it were when they were last counted. */
+  private resting = 0;
+  private restRecords = 0;
   private isLearning: boolean = false;
   private recordStart = 0;
   private readonly noted: Noted[] = [];
@@ -37,39 +45,45 @@ export class Layouts {
     this.scanner = scanner;
   }
 
-  startSlice(): void {
-    // What is known suits few of the records: start over with those that come.
-    if (this.misses > this.hits) {
-      this.root.followers = [];
-      this.learnedCount = 0;
-    }
-    this.hits = 0;
-    this.misses = 0;
-  }
-
   /**
    * Read the scanner's record from `start` into `row`; false if its layout is not known. Throws the
    * `BadRecord` that the record reader would throw: up to a bad value both do the same.
    */
   read(start: number, row: number): boolean {
+    if (this.resting > 0) {
+      this.resting -= 1;
+      return false;
+    }
+    if (this.tried === TRIAL_RECORDS) this.judge();
+    this.tried += 1;
     const { view, end } = this.scanner;
     let node: LayoutNode | null = this.root;
     let pos = start;
     for (;;) {
       node = node.next(view, pos, end);
-      if (node === null) return this.miss();
-      pos += node.length;
-      if (node.way === END) {
-        this.hits += 1;
-        return true;
+      if (node === null) {
+        this.misses += 1;
+        return false;
       }
+      pos += node.length;
+      if (node.way === END) return true;
       pos = this.readValue(node, pos, row);
     }
   }
 
-  private miss(): false {
-    this.misses += 1;
-    return false;
+  /** If most records missed, forget the layouts, which may be old ones, and try again later. */
+  private judge(): void {
+    this.restRecords =
+      this.misses <= TRIAL_RECORDS / 2
+        ? 0
+        : Math.min(Math.max(2 * this.restRecords, TRIAL_RECORDS), REST_RECORDS_MAX);
+    if (this.restRecords > 0) {
+      this.root.followers = [];
+      this.learnedCount = 0;
+    }
+    this.resting = this.restRecords;
+    this.tried = 0;
+    this.misses = 0;
   }
 
   /** Read the value at `pos`; returns the position after it. */
@@ -106,7 +120,8 @@ export class Layouts {
 
   /** The record reader begins a record; it notes each value, and says at the end to learn it. */
   startRecord(start: number): void {
-    this.isLearning = this.misses <= LEARNED_PER_SLICE_MAX && this.learnedCount < LEARNED_MAX;
+    this.isLearning =
+      this.resting === 0 && this.misses <= LEARNED_PER_TRIAL_MAX && this.learnedCount < LEARNED_MAX;
     this.recordStart = start;
     this.noted.length = 0;
   }

@@ -60,10 +60,6 @@ export class RecordReader {
     }
   }
 
-  startSlice(): void {
-    this.layouts.startSlice();
-  }
-
   /** Read the record `bytes[start, end)` into `row` of the fields; throws `BadRecord`. */
   read(bytes: Uint8Array, start: number, end: number, row: number): void {
     const { scanner, layouts } = this;
