@@ -34,7 +34,7 @@ export class Layouts {
   private learnedCount = 0;
   private tried = 0;
   private misses = 0;
-  /** Records that are still not to be tried, and how many it were when they were last counted. */
+  /** How many records are still passed over, and how many were at the rest's beginning. */
   private resting = 0;
   private restRecords = 0;
   private isLearning: boolean = false;

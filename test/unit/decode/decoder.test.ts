@@ -302,6 +302,52 @@ describe("fields", () => {
   });
 });
 
+describe("a record laid out like the one before", () => {
+  const good = '{"t":0,"x":"a"}';
+
+  it.each(["}", " }", ",", "x", "{}", good, '"', "\0"])("is refused with %j after it", (more) => {
+    const { rows, rowCount, deadLetters } = createDecoder(streamOf([field("x", "string")])).decode(
+      sliceOf([good, good + more, good]),
+    );
+    expect([...rows.subarray(0, rowCount)]).toEqual([0, 2]);
+    expect(deadLetters.map(({ reason }) => reason)).toEqual(["malformed"]);
+  });
+
+  it("is refused wherever it is cut", () => {
+    const records = Array.from(good, (_, length) => good.slice(0, length));
+    const slice = sliceOf([good, ...records, good]);
+    const { rows, rowCount } = createDecoder(streamOf([field("x", "string")])).decode(slice);
+    expect([...rows.subarray(0, rowCount)]).toEqual([0, records.length + 1]);
+  });
+
+  it("is refused for the same key that is not UTF-8", () => {
+    const bad = Buffer.concat([
+      Buffer.from('{"t":0,"x":"a","'),
+      Buffer.of(0xc3),
+      Buffer.from('":1}'),
+    ]);
+    const { deadLetters } = createDecoder(streamOf([field("x", "string")])).decode(
+      sliceOf([bad, bad, good, bad]),
+    );
+    expect(deadLetters.map(({ index, reason }) => [index, reason])).toEqual([
+      [0, "malformed"],
+      [1, "malformed"],
+      [3, "malformed"],
+    ]);
+  });
+
+  it("may have its keys in one of several orders, or in none", () => {
+    const records = Array.from({ length: 20_000 }, (_, i) => {
+      const members = [`"t":${i}`, `"x":"v${i}"`, `"u${i % 13}":[${i}]`];
+      return `{${(i % 2 === 0 ? members : members.reverse()).join(",")}}`;
+    });
+    const decoded = createDecoder(streamOf([field("x", "string")])).decode(sliceOf(records));
+    expect(decoded.rowCount).toBe(records.length);
+    expect(records.every((_, i) => valueAt(decoded.columns[0], i) === `v${i}`)).toBe(true);
+    expect(decoded.eventTimes.subarray(0, records.length).every((t, i) => t === i)).toBe(true);
+  });
+});
+
 describe("a slice", () => {
   it("turns tombstones, faults and long records into dead letters, and keeps the others", () => {
     const good = '{"t":1,"x":"a"}';
