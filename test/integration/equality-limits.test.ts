@@ -17,15 +17,15 @@ import {
   tumbling,
   variance,
 } from "../../lib/index.js";
-import { differencesBetween, differencesFromReference, run, Workspace } from "./support/check.js";
-import { eventStream, partitionLines, type StreamPlan, TOPIC } from "./support/events.js";
-import { filesOf } from "./support/partitions.js";
+import { differencesBetween, differencesFromReference, Workspace } from "./support/check.js";
+import { eventStream, partitionLines, type StreamPlan } from "./support/events.js";
 import { Random, testSeed } from "./support/random.js";
 
 const RECORDS = 10_000;
 
 /** Nearly every event has an id, a user and an account of its own. */
 const plan: StreamPlan = {
+  topic: "events",
   key: "user",
   format: "epoch_ms",
   latenessMs: seconds(3),
@@ -74,18 +74,16 @@ test("many keys that expire leave the state, and the tables stay right", async (
     const lines = partitionLines(random, plan, 0);
     const log = Array.from({ length: RECORDS }, () => String(lines.next().value));
     const pipeline = manyKeys();
-    const { input } = workspace;
     const [stopped, undisturbed] = [workspace.newOutput(), workspace.newOutput()];
     for (const records of [RECORDS / 2, (RECORDS * 3) / 4, RECORDS]) {
-      await workspace.write([log.slice(0, records)]);
+      await workspace.write(plan.topic, [log.slice(0, records)]);
       const flush = records === RECORDS;
-      await run({ pipeline, topic: TOPIC, input, out: stopped, batchSize: 500, flush });
+      await workspace.run({ pipeline, out: stopped, batchSize: 500, flush });
     }
     expect(compacted.mock.calls.length).toBeGreaterThan(0);
-    await run({ pipeline, topic: TOPIC, input, out: undisturbed, batchSize: RECORDS });
+    await workspace.run({ pipeline, out: undisturbed, batchSize: RECORDS });
     const about = `seed ${random.seed}`;
-    const files = filesOf(workspace, 1);
-    expect(await differencesFromReference(pipeline, stopped, files), about).toBe("");
+    expect(await differencesFromReference(pipeline, stopped, workspace), about).toBe("");
     const outs = [stopped, undisturbed] as const;
     expect(await differencesBetween(pipeline, outs, { revisions: true }), about).toBe("");
   } finally {

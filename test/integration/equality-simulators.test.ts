@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { SIMULATIONS, type Simulation, simulate } from "../../lib/sources/simulate/simulate.js";
 import { writeSimulation } from "../../lib/sources/simulate/write-files.js";
-import { differencesBetween, differencesFromReference, run, Workspace } from "./support/check.js";
+import { differencesBetween, differencesFromReference, Workspace } from "./support/check.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 import { simulationPipelines } from "./support/simulations.js";
 
@@ -23,18 +23,17 @@ async function checkOne(simulation: Simulation, seed: number): Promise<void> {
       malformed: random.pick([0, 0.02, 0.1]),
       outOfOrderMs: random.pick([0, 5000, 120_000]),
     };
-    const { input } = workspace;
-    const { files } = writeSimulation(input, options.partitions, simulate(simulation, options));
+    const records = simulate(simulation, options);
+    writeSimulation(workspace.input(simulation), options.partitions, records);
     const pipeline = simulationPipelines[simulation]();
     const outs: string[] = [];
     for (const batchSize of BATCH_SIZES) {
       const out = workspace.newOutput();
-      await run({ pipeline, topic: simulation, input, out, batchSize });
+      await workspace.run({ pipeline, out, batchSize });
       outs.push(out);
     }
     const about = `${simulation} ${JSON.stringify(options)}`;
-    const logs = files.map((path, partition) => ({ path, topic: simulation, partition }));
-    expect(await differencesFromReference(pipeline, outs[0], logs), about).toBe("");
+    expect(await differencesFromReference(pipeline, outs[0], workspace), about).toBe("");
     for (const [i, out] of outs.slice(1).entries()) {
       const between = await differencesBetween(pipeline, [outs[0], out], { revisions: true });
       expect(between, `${about}, batch size ${BATCH_SIZES[i + 1]}`).toBe("");

@@ -1,16 +1,19 @@
 /** Runs a pipeline and holds every table it wrote against the reference, or against another run's. */
-import { mkdir, mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Pipeline, TableNode } from "../../../lib/define/definition.js";
 import { runPipeline } from "../../../lib/runtime/run-pipeline.js";
+import { tableLayouts } from "../../../lib/sinks/layouts.js";
+import { readDatabase, readLake } from "../../contract/sinks-readers.js";
+import { compareRows } from "../../contract/sinks-script.js";
 import { compareTables, tolerancesOf } from "../../reference/compare.js";
 import { referenceTables } from "../../reference/reference.js";
 import { type Row, readRows } from "../../reference/rows.js";
 import { quoteName, quoteText } from "../../reference/sql-types.js";
 
-/** Files in `input/`, the partitions in name order, and one output directory a run. */
+/** A directory with each topic's partitions as files, and one output directory a run. */
 export class Workspace {
   readonly dir: string;
   /** Of every input file, whenever written: it is the records' timestamp, so it decides. */
@@ -22,13 +25,11 @@ export class Workspace {
   }
 
   static async create(): Promise<Workspace> {
-    const workspace = new Workspace(await mkdtemp(join(tmpdir(), "millpond-equality-")));
-    await mkdir(workspace.input);
-    return workspace;
+    return new Workspace(await mkdtemp(join(tmpdir(), "millpond-equality-")));
   }
 
-  get input(): string {
-    return join(this.dir, "input");
+  input(topic: string): string {
+    return join(this.dir, "input", topic);
   }
 
   get csv(): string {
@@ -39,17 +40,36 @@ export class Workspace {
     return join(this.dir, `out-${this.outputs++}`);
   }
 
-  /** Writes the partitions' files whole. */
-  async write(partitions: readonly (readonly string[])[]): Promise<void> {
+  /** Writes the partitions' files whole; the last line may go without its line end. */
+  async write(topic: string, partitions: Logs, lastLineEnd = "\n"): Promise<void> {
+    await mkdir(this.input(topic), { recursive: true });
     for (const [partition, lines] of partitions.entries()) {
-      const file = this.file(partition);
-      await writeFile(file, lines.map((line) => `${line}\n`).join(""));
+      const file = this.file(topic, partition);
+      await writeFile(file, lines.length === 0 ? "" : lines.join("\n") + lastLineEnd);
       await utimes(file, this.modified, this.modified);
     }
   }
 
-  file(partition: number): string {
-    return join(this.input, `part-${String(partition).padStart(2, "0")}.ndjson`);
+  /** One partition a file, numbered in name order. */
+  private file(topic: string, partition: number): string {
+    return join(this.input(topic), `part-${String(partition).padStart(2, "0")}.ndjson`);
+  }
+
+  /** The input as the reference wants it. */
+  async files(pipeline: Pipeline): Promise<LogFile[]> {
+    const files: LogFile[] = [];
+    for (const { name: topic } of pipeline.definition.streams) {
+      const names = (await readdir(this.input(topic))).sort();
+      const paths = names.map((name) => join(this.input(topic), name));
+      files.push(...paths.map((path, partition) => ({ path, topic, partition })));
+    }
+    return files;
+  }
+
+  async run({ pipeline, out, batchSize, flush = true }: Job): Promise<void> {
+    const topics = pipeline.definition.streams.map(({ name }) => name);
+    const inputs = new Map(topics.map((topic) => [topic, this.input(topic)]));
+    await runPipeline({ pipeline, inputs, out, flush, batchSize, workers: 1 });
   }
 
   remove(): Promise<void> {
@@ -57,18 +77,20 @@ export class Workspace {
   }
 }
 
+/** Lines by partition. */
+export type Logs = readonly (readonly string[])[];
+
+export interface LogFile {
+  readonly path: string;
+  readonly topic: string;
+  readonly partition: number;
+}
+
 export interface Job {
   readonly pipeline: Pipeline;
-  readonly topic: string;
-  readonly input: string;
   readonly out: string;
   readonly batchSize: number;
   readonly flush?: boolean;
-}
-
-export async function run({ pipeline, topic, input, out, batchSize, flush = true }: Job) {
-  const inputs = new Map([[topic, input]]);
-  return runPipeline({ pipeline, inputs, out, flush, batchSize, workers: 1 });
 }
 
 async function withResults<T>(
@@ -99,10 +121,11 @@ function keyOf({ shape }: TableNode): readonly string[] {
 export async function differencesFromReference(
   pipeline: Pipeline,
   out: string,
-  files: readonly { path: string; topic: string; partition: number }[],
-  references: ReadonlyMap<string, string> = new Map(),
+  workspace: Workspace,
 ): Promise<string> {
   const { definition } = pipeline;
+  const references = new Map(definition.references.map(({ name, path }) => [name, path]));
+  const files = await workspace.files(pipeline);
   const expected = await referenceTables(definition, { files, references });
   try {
     const found: string[] = [];
@@ -191,6 +214,21 @@ export async function differencesBetween(
     }
     return found.join("\n");
   });
+}
+
+/** Rows of the lake's latest revisions that the database lacks, or the other way round. */
+export async function lakeDifferences(pipeline: Pipeline, out: string): Promise<string> {
+  const found: string[] = [];
+  for (const layout of tableLayouts(pipeline.definition)) {
+    if (layout.kind === "bronze") continue;
+    const lake = await readLake(join(out, "lake"), layout);
+    const database = await readDatabase(join(out, "results.duckdb"), layout);
+    const [one, other] = [lake, database].map((rows) => JSON.stringify(rows.sort(compareRows)));
+    if (one !== other) {
+      found.push(`${layout.name}: ${lake.length} rows in the lake, ${database.length} in DuckDB`);
+    }
+  }
+  return found.join("\n");
 }
 
 const shown = (row: Row): string =>

@@ -19,10 +19,9 @@ import {
 } from "../../../lib/index.js";
 import type { Random } from "./random.js";
 
-export const TOPIC = "events";
-
 /** One random stream: what its definition and its data have in common. */
 export interface StreamPlan {
+  readonly topic: string;
   readonly key: "user" | "account";
   readonly format: TimestampFormat["kind"];
   readonly latenessMs: number;
@@ -40,8 +39,9 @@ export interface StreamPlan {
   readonly malformed: number;
 }
 
-export function streamPlan(random: Random): StreamPlan {
+export function streamPlan(random: Random, topic: string): StreamPlan {
   return {
+    topic,
     key: random.pick(["user", "account"]),
     format: random.pick(["iso", "iso", "epoch_s", "epoch_ms", "epoch_us"]),
     latenessMs: random.pick([0, 1, seconds(3), seconds(20), seconds(600)]),
@@ -62,7 +62,7 @@ export const KINDS = ["view", "click", "buy"] as const;
 
 export function eventStream(plan: StreamPlan) {
   const { dedup, dedupId: id, withinMs: within } = plan;
-  return stream(TOPIC, {
+  return stream(plan.topic, {
     schema: {
       id: string(),
       sequence: bigint(),

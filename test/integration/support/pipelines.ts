@@ -6,7 +6,6 @@ import {
   count,
   countDistinct,
   decimal,
-  duckdb,
   first,
   int,
   last,
@@ -23,6 +22,7 @@ import {
   sum,
   topK,
   tumbling,
+  updates,
   variance,
   when,
 } from "../../../lib/index.js";
@@ -185,7 +185,7 @@ function fixedWindow(random: Random): WindowNode {
 function randomTable(random: Random, chain: Prepared, plan: StreamPlan) {
   const kind = random.below(10);
   if (kind === 0) return chain.rows();
-  if (kind === 1) return chain.select("at", "user", "tags", "numbers", "title", "cents");
+  if (kind === 1) return chain.select("at", "user", "tags", "numbers", "title", "cents").rows();
   if (kind === 2) return chain.select({ who: "account", what: "area", heat: "heat" }).rows();
   if (kind < 6) {
     const others = GROUP_COLUMNS.filter((name) => name !== plan.key);
@@ -204,17 +204,30 @@ function randomTable(random: Random, chain: Prepared, plan: StreamPlan) {
     .aggregate(aggregates(random));
 }
 
-/** One to `tablesMax` tables over one stream. */
+export interface PipelineOptions {
+  /** At least one table a stream. */
+  readonly tablesMax: number;
+  readonly sinks: readonly SinkNode[];
+  /** Whether windows may leave the state as soon as every partition has passed them. */
+  readonly settles: boolean;
+  /** Whether tables may be published while they change. */
+  readonly updates: boolean;
+}
+
 export function randomPipeline(
   random: Random,
-  plan: StreamPlan,
+  plans: readonly StreamPlan[],
   csv: string,
-  options: { readonly tablesMax: number; readonly sinks?: readonly SinkNode[] },
+  { tablesMax, sinks, settles, updates: live }: PipelineOptions,
 ): Pipeline {
-  const events = eventStream(plan);
-  const tables = Array.from({ length: random.between(1, options.tablesMax) }, (_, i) => {
-    const chain = stepped(random, events, csv);
-    return [`table_${i}`, randomTable(random, chain, plan)] as const;
+  const tables = plans.flatMap((plan) => {
+    const events = eventStream(plan);
+    return Array.from({ length: random.between(1, tablesMax) }, (_, i) => {
+      let table = randomTable(random, stepped(random, events, csv), plan);
+      if (live && random.chance(0.2)) table = table.emit(updates({ every: 1 }));
+      if (settles && random.chance(0.3)) table = table.reviseFor(random.pick([0, seconds(30)]));
+      return [`${plan.topic}_${i}`, table] as const;
+    });
   });
-  return pipeline("equality", Object.fromEntries(tables), { sinks: options.sinks ?? [duckdb()] });
+  return pipeline("equality", Object.fromEntries(tables), { sinks });
 }
