@@ -2,7 +2,7 @@
  * Sessions of one partition: events of a key at most `gap` apart belong together. An event may join
  * two open sessions into one; a session leaves as a partial once the watermark is past its gap.
  */
-import { acceptedRoom, type Accumulator, noneAccepted } from "./accumulate.js";
+import { type Accumulator, acceptedRoom, noneAccepted } from "./accumulate.js";
 import { ByteReader, ByteWriter } from "./codec.js";
 import { END_LANE, type GroupPlan, START_LANE } from "./group-plan.js";
 import { GroupStore } from "./group-store.js";
@@ -118,8 +118,7 @@ export class SessionOperator {
     for (let s = head; s !== NONE; ) {
       const next: number = store.chain[s]!;
       if (time >= starts[s]! - gapMs && time <= ends[s]! + gapMs) {
-        if (target === NONE) target = s;
-        else this.join(target, s, position);
+        target = target === NONE ? s : this.joinInOrder(target, s, position);
       }
       s = next;
     }
@@ -138,11 +137,16 @@ export class SessionOperator {
     return target;
   }
 
-  private join(target: number, other: number, position: number): void {
-    this.accumulator.fold(this.store, this.accepted, this.folded, position);
+  /** The later session goes into the earlier one: doubles then merge alike however slices are cut. */
+  private joinInOrder(one: number, other: number, position: number): number {
+    const { store } = this;
+    const starts = store.lanes[START_LANE]!;
+    const [earlier, later] = starts[one]! < starts[other]! ? [one, other] : [other, one];
+    this.accumulator.fold(store, this.accepted, this.folded, position);
     this.folded = position;
-    this.store.mergeSlots(target, other);
-    this.store.remove(other);
+    store.mergeSlots(earlier, later);
+    store.remove(later);
+    return earlier;
   }
 
   private partial(slots: number[], open: boolean): Partial {

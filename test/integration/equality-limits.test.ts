@@ -55,7 +55,12 @@ function manyKeys() {
     by_kind: events
       .groupBy("kind")
       .window(sliding(seconds(20), { every: seconds(10) }))
-      .aggregate({ users: countDistinct("user"), top: topK("account", 2), id: first("id") }),
+      .aggregate({
+        users: countDistinct("user"),
+        top: topK("account", 2),
+        id: first("id"),
+        spread: variance("score"),
+      }),
     visits: events
       .groupBy("user")
       .window(session(seconds(2)))

@@ -74,7 +74,11 @@ const wholeSum: Omit<Aggregate, "finish"> = {
   },
 };
 
-function carry(high: Float64Array | Int32Array, low: Float64Array | Int32Array, slot: number): void {
+function carry(
+  high: Float64Array | Int32Array,
+  low: Float64Array | Int32Array,
+  slot: number,
+): void {
   const units = Math.trunc(low[slot]! / TWO_32);
   high[slot]! += units;
   low[slot]! -= units * TWO_32;
@@ -105,11 +109,15 @@ function wholeSumFinish(input: FinishInput): Output {
   });
 }
 
-function nullableNumber(input: FinishInput, nLane: number, valueOf: (slot: number) => number): Output {
+function nullableNumber(
+  input: FinishInput,
+  nLane: number,
+  valueOfSlot: (slot: number) => number,
+): Output {
   const n = input.lanes[input.base + nLane]!;
   return numberOutput(input.count, (i) => {
     const slot = input.slots[i]!;
-    return n[slot] === 0 ? null : valueOf(slot);
+    return n[slot] === 0 ? null : valueOfSlot(slot);
   });
 }
 
@@ -162,6 +170,13 @@ export function variance(argType: ColumnType, root: boolean): Aggregate {
       const [n, mean, squares] = [0, 1, 2].map((lane) => to.lanes[to.base + lane]!);
       const m = from.lanes[from.base]![i]!;
       if (m === 0) return;
+      if (n![slot] === 0) {
+        // Copied bit by bit: compacting the state must not show in the results.
+        n![slot] = m;
+        mean![slot] = from.lanes[from.base + 1]![i]!;
+        squares![slot] = from.lanes[from.base + 2]![i]!;
+        return;
+      }
       const total = n![slot]! + m;
       const delta = from.lanes[from.base + 1]![i]! - mean![slot]!;
       squares![slot]! += from.lanes[from.base + 2]![i]! + (delta * delta * n![slot]! * m) / total;
@@ -179,10 +194,7 @@ export function variance(argType: ColumnType, root: boolean): Aggregate {
 }
 
 /** A reader of a numeric column as doubles, whatever its type. */
-export function numberAt(
-  type: ColumnType,
-  column: Column,
-): (row: number) => number {
+export function numberAt(type: ColumnType, column: Column): (row: number) => number {
   if (column.vector.kind === "int64") {
     const { values } = column.vector;
     const unit = type.kind === "decimal" ? 10 ** type.scale : 1;

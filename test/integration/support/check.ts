@@ -93,7 +93,7 @@ export interface Job {
   readonly flush?: boolean;
 }
 
-async function withResults<T>(
+export async function withResults<T>(
   outs: readonly string[],
   use: (connection: DuckDBConnection) => Promise<T>,
 ): Promise<T> {
