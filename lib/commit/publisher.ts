@@ -445,7 +445,6 @@ export class Publisher {
     if (shape.kind === "windowed" && shape.window.kind === "sliding") return shape.window.sizeMs;
     throw new TypeError(`${table} has no fixed windows`);
   }
-
 }
 
 function totals(state: PublisherState, table: string): TableTotals {

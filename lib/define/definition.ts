@@ -57,15 +57,48 @@ export interface FieldNode {
 
 /** Operators: argument types, result types and null rules are in `expression-types.ts`. */
 export type Operator =
-  | "eq" | "ne" | "lt" | "lte" | "gt" | "gte"
-  | "and" | "or" | "not"
-  | "isNull" | "isNotNull" | "coalesce" | "if"
+  | "eq"
+  | "ne"
+  | "lt"
+  | "lte"
+  | "gt"
+  | "gte"
+  | "and"
+  | "or"
+  | "not"
+  | "isNull"
+  | "isNotNull"
+  | "coalesce"
+  | "if"
   | "in"
-  | "add" | "sub" | "mul" | "div" | "mod" | "neg" | "abs" | "round" | "floor" | "ceil"
-  | "lower" | "upper" | "trim" | "length" | "concat" | "startsWith" | "endsWith" | "contains" | "substring"
-  | "toString" | "toDouble" | "toBigint"
-  | "truncate" | "extract" | "addMs" | "diffMs"
-  | "listLength" | "listContains";
+  | "add"
+  | "sub"
+  | "mul"
+  | "div"
+  | "mod"
+  | "neg"
+  | "abs"
+  | "round"
+  | "floor"
+  | "ceil"
+  | "lower"
+  | "upper"
+  | "trim"
+  | "length"
+  | "concat"
+  | "startsWith"
+  | "endsWith"
+  | "contains"
+  | "substring"
+  | "toString"
+  | "toDouble"
+  | "toBigint"
+  | "truncate"
+  | "extract"
+  | "addMs"
+  | "diffMs"
+  | "listLength"
+  | "listContains";
 
 export type ExprNode =
   | { readonly op: "column"; readonly name: string }
@@ -87,16 +120,30 @@ export interface StreamNode {
   readonly latenessMs: number;
   readonly maxAheadMs: number;
   readonly idleAfterMs: number;
-  readonly dedup?: { readonly id: string; /** Absent: the pipeline's longest window, at least the lateness. */ readonly withinMs?: number };
+  readonly dedup?: {
+    readonly id: string /** Absent: the pipeline's longest window, at least the lateness. */;
+    readonly withinMs?: number;
+  };
   /** Longest accepted record value; longer ones are dead letters (`oversize`). */
   readonly maxRecordBytes: number;
 }
 
 export type StepNode =
   | { readonly kind: "filter"; readonly predicate: ExprNode }
-  | { readonly kind: "derive"; readonly columns: readonly { readonly name: string; readonly expr: ExprNode }[] }
-  | { readonly kind: "select"; readonly columns: readonly { readonly name: string; readonly from: string }[] }
-  | { readonly kind: "map"; readonly name: string; readonly sourceHash: string; readonly output: readonly ColumnNode[] }
+  | {
+      readonly kind: "derive";
+      readonly columns: readonly { readonly name: string; readonly expr: ExprNode }[];
+    }
+  | {
+      readonly kind: "select";
+      readonly columns: readonly { readonly name: string; readonly from: string }[];
+    }
+  | {
+      readonly kind: "map";
+      readonly name: string;
+      readonly sourceHash: string;
+      readonly output: readonly ColumnNode[];
+    }
   | {
       readonly kind: "enrich";
       /** Key into `PipelineDefinition.references`. */
@@ -109,12 +156,28 @@ export type StepNode =
 
 /** Windows are half-open [start, end), aligned to the epoch plus `offsetMs`. Tumbling: everyMs = sizeMs. */
 export type WindowNode =
-  | { readonly kind: "sliding"; readonly sizeMs: number; readonly everyMs: number; readonly offsetMs: number }
+  | {
+      readonly kind: "sliding";
+      readonly sizeMs: number;
+      readonly everyMs: number;
+      readonly offsetMs: number;
+    }
   | { readonly kind: "session"; readonly gapMs: number };
 
 export type AggregateFunction =
-  | "count" | "sum" | "avg" | "min" | "max" | "first" | "last" | "variance" | "stddev"
-  | "countDistinct" | "approxCountDistinct" | "quantile" | "topK";
+  | "count"
+  | "sum"
+  | "avg"
+  | "min"
+  | "max"
+  | "first"
+  | "last"
+  | "variance"
+  | "stddev"
+  | "countDistinct"
+  | "approxCountDistinct"
+  | "quantile"
+  | "topK";
 
 export interface AggregateNode {
   readonly name: string;
@@ -134,8 +197,15 @@ export interface TableNode {
   readonly steps: readonly StepNode[];
   readonly shape:
     | { readonly kind: "rows" }
-    | { readonly kind: "windowed"; readonly window: WindowNode; readonly groupBy: readonly string[]; readonly aggregates: readonly AggregateNode[] };
-  readonly emit: { readonly kind: "final" } | { readonly kind: "updates"; readonly everyMs: number };
+    | {
+        readonly kind: "windowed";
+        readonly window: WindowNode;
+        readonly groupBy: readonly string[];
+        readonly aggregates: readonly AggregateNode[];
+      };
+  readonly emit:
+    | { readonly kind: "final" }
+    | { readonly kind: "updates"; readonly everyMs: number };
   readonly reviseForMs: number;
   /** Columns of the result, in order, without those that the product adds. */
   readonly columns: readonly ColumnNode[];
@@ -169,7 +239,9 @@ export interface PipelineDefinition {
 }
 
 /** A plain function over one row, by the name its `map` step carries. Values are as in `RowValue`. */
-export type MapFunction = (row: Readonly<Record<string, unknown>>) => Record<string, unknown> | null;
+export type MapFunction = (
+  row: Readonly<Record<string, unknown>>,
+) => Record<string, unknown> | null;
 
 /** What `pipeline()` returns: the data, and the functions the data names. */
 export interface Pipeline {

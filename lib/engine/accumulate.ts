@@ -1,7 +1,7 @@
 /** Folds a run of rows, whose slots are known, into a store's aggregates: one tight loop each. */
 import type { ExprNode } from "../define/definition.js";
-import type { Batch, Column } from "./batch.js";
 import type { FoldInput } from "./aggregates/aggregate.js";
+import type { Batch, Column } from "./batch.js";
 import { growInt32 } from "./dictionary.js";
 import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
 import type { GroupStore } from "./group-store.js";
@@ -25,7 +25,11 @@ export class Accumulator {
   private filterColumns: (Column | null)[] = [];
   private codes: Int32Array[];
   private keyColumns: Column[] = [];
-  private picked = { slots: new Int32Array(0), rows: new Int32Array(0), times: new Float64Array(0) };
+  private picked = {
+    slots: new Int32Array(0),
+    rows: new Int32Array(0),
+    times: new Float64Array(0),
+  };
 
   constructor(plan: GroupPlan, compile: Compile) {
     this.plan = plan;
@@ -103,7 +107,8 @@ export class Accumulator {
     for (let i = from; i < to; i++) {
       const row = rows[i]!;
       if (valid !== null && valid[row] === 0) continue;
-      if (pass !== null && (pass[row] !== 1 || (passValid !== null && passValid[row] === 0))) continue;
+      if (pass !== null && (pass[row] !== 1 || (passValid !== null && passValid[row] === 0)))
+        continue;
       out.rows[count] = row;
       out.slots[count] = slots[i]!;
       out.times[count++] = times[i]!;

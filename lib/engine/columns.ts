@@ -25,7 +25,10 @@ function gatherVector(vector: Vector, rows: Int32Array, count: number): Vector {
     return { kind: "int64", values };
   }
   if (vector.kind === "any") {
-    return { kind: "any", values: Array.from({ length: count }, (_, i) => vector.values[rows[i]!]) };
+    return {
+      kind: "any",
+      values: Array.from({ length: count }, (_, i) => vector.values[rows[i]!]),
+    };
   }
   const starts = new Int32Array(count);
   const ends = new Int32Array(count);

@@ -1,6 +1,7 @@
 /** Merges partials into groups and turns groups into result rows. Pure; used when a window is published. */
-import type { Batch, Column } from "./batch.js";
+
 import { codedOutput } from "./aggregates/output.js";
+import type { Batch, Column } from "./batch.js";
 import { ByteReader } from "./codec.js";
 import { numberColumn } from "./columns.js";
 import { END_LANE, EVENTS_LANE, type GroupPlan, START_LANE } from "./group-plan.js";
@@ -59,18 +60,20 @@ function groupRows(store: GroupStore, leading: readonly Column[]): Batch {
     const { name, type } = column;
     return { name, type, ...codedOutput(type, store.dictionaries[dictionary]!, count, codeAt) };
   });
-  const aggregates = plan.aggregates.map(({ node, aggregate, argType, base, map, dictionary, type }) => {
-    const output = aggregate.finish({
-      lanes: store.lanes,
-      base,
-      slots,
-      count,
-      dictionary: dictionary < 0 ? null : store.dictionaries[dictionary]!,
-      map: map < 0 ? null : store.maps[map]!,
-      node,
-      argType,
-    });
-    return { name: node.name, type, ...output };
-  });
+  const aggregates = plan.aggregates.map(
+    ({ node, aggregate, argType, base, map, dictionary, type }) => {
+      const output = aggregate.finish({
+        lanes: store.lanes,
+        base,
+        slots,
+        count,
+        dictionary: dictionary < 0 ? null : store.dictionaries[dictionary]!,
+        map: map < 0 ? null : store.maps[map]!,
+        node,
+        argType,
+      });
+      return { name: node.name, type, ...output };
+    },
+  );
   return { rowCount: count, columns: [...leading, ...keys, ...aggregates] };
 }

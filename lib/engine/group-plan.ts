@@ -1,8 +1,14 @@
 /** What a windowed table needs at run time, worked out once from its definition. */
-import type { AggregateNode, ColumnNode, ColumnType, ExprNode, TableNode } from "../define/definition.js";
+import type {
+  AggregateNode,
+  ColumnNode,
+  ColumnType,
+  ExprNode,
+  TableNode,
+} from "../define/definition.js";
 import { expressionType } from "../define/expression-types.js";
-import { aggregateFor } from "./aggregates/index.js";
 import type { Aggregate } from "./aggregates/aggregate.js";
+import { aggregateFor } from "./aggregates/index.js";
 
 /** Lane 0 of every group: how many events it holds. It carries the accounting (I2). */
 export const EVENTS_LANE = 0;
@@ -30,9 +36,16 @@ export interface GroupPlan {
   readonly mapCount: number;
   readonly dictionaryCount: number;
   /** Per slot map: its combination, and the dictionary of its keys or -1. */
-  readonly maps: readonly { readonly combine: "union" | "add" | "max"; readonly dictionary: number }[];
+  readonly maps: readonly {
+    readonly combine: "union" | "add" | "max";
+    readonly dictionary: number;
+  }[];
   /** Per lane: the dictionary of the codes it holds or -1, and the lane that flags it. */
-  readonly codeLanes: readonly { readonly lane: number; readonly flag: number; readonly dictionary: number }[];
+  readonly codeLanes: readonly {
+    readonly lane: number;
+    readonly flag: number;
+    readonly dictionary: number;
+  }[];
   readonly session: boolean;
 }
 

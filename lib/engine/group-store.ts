@@ -44,7 +44,7 @@ export class GroupStore {
     this.dictionaries =
       shared ?? Array.from({ length: plan.dictionaryCount }, () => new Dictionary());
     this.comparers = this.dictionaries.map((dictionary) => (a, b) => dictionary.compare(a, b));
-    this.maps = plan.maps.map(() => new SlotMap());
+    this.maps = plan.maps.map(({ combine }) => new SlotMap(combine !== "union"));
     this.lanes = Array.from({ length: plan.laneCount }, () => new Float64Array(this.capacity));
     this.keys = plan.keys.map(() => new Int32Array(this.capacity));
     this.panes = new Float64Array(this.capacity).fill(FREE);
@@ -153,7 +153,7 @@ export class GroupStore {
     gather(this.panes);
     for (const key of this.keys) gather(key);
     for (const lane of this.lanes) gather(lane);
-    for (const map of this.maps) map.write(writer, all, null);
+    for (const map of this.maps) map.write(writer, all);
   }
 
   /** Marks everything as saved; the next delta starts here. */
@@ -275,7 +275,8 @@ export class GroupStore {
     const panes = reader.u8() === 1 ? reader.column(count) : null;
     const keys = this.plan.keys.map(({ dictionary }) => {
       const codes = reader.columnInto(new Int32Array(count), count);
-      for (let i = 0; i < count; i++) if (codes[i]! >= 0) codes[i] = recodes[dictionary]![codes[i]!]!;
+      for (let i = 0; i < count; i++)
+        if (codes[i]! >= 0) codes[i] = recodes[dictionary]![codes[i]!]!;
       return codes;
     });
     const lanes = this.lanes.map(() => reader.column(count));

@@ -1,12 +1,6 @@
 /** Rows of the tables that the product adds (bronze, dead letters, late) and of row tables. */
 import type { Batch, Column } from "./batch.js";
-import {
-  bigintColumn,
-  gather,
-  nullableNumberColumn,
-  numberColumn,
-  textColumn,
-} from "./columns.js";
+import { bigintColumn, gather, nullableNumberColumn, numberColumn, textColumn } from "./columns.js";
 import type { DeadLetter, Decoded } from "./decode/decoder.js";
 import type { RowProgram } from "./program.js";
 import { DEAD_LETTER_REASONS, type Slice } from "./slice.js";
@@ -67,7 +61,10 @@ export function bronzeBatch(slice: Slice): Batch {
 /** File records have no key: an all-null column that holds no bytes. */
 function withoutBytes(column: Column, count: number): Column {
   const none = new Int32Array(count);
-  return { ...column, vector: { kind: "bytes", bytes: new Uint8Array(0), starts: none, ends: none } };
+  return {
+    ...column,
+    vector: { kind: "bytes", bytes: new Uint8Array(0), starts: none, ends: none },
+  };
 }
 
 export function deadLetterBatch(slice: Slice, letters: readonly DeadLetter[]): Batch {

@@ -117,7 +117,9 @@ function pick(rows: Batch, which: readonly number[]): Batch {
 /** Both batches' rows, one after the other. */
 function concat(a: Batch, b: Batch): Batch {
   if (b.rowCount === 0) return a;
-  const columns = a.columns.map((column, c) => concatColumn(column, a.rowCount, b.columns[c]!, b.rowCount));
+  const columns = a.columns.map((column, c) =>
+    concatColumn(column, a.rowCount, b.columns[c]!, b.rowCount),
+  );
   return { rowCount: a.rowCount + b.rowCount, columns };
 }
 

@@ -81,7 +81,8 @@ function textOf(node: ColumnNode, value: unknown): string {
 }
 
 function wholeOf(node: ColumnNode, value: unknown): bigint {
-  if (typeof value !== "bigint" || BigInt.asIntN(64, value) !== value) throw wrongValue(node, value);
+  if (typeof value !== "bigint" || BigInt.asIntN(64, value) !== value)
+    throw wrongValue(node, value);
   return value;
 }
 

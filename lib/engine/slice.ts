@@ -14,7 +14,10 @@ export interface Slice {
   /** Record timestamps, epoch ms; NaN when unknown. */
   readonly timestamps: Float64Array;
   /** Records that the source already knows to be bad, by index in the slice (e.g. cut by a hard limit). */
-  readonly faults: ReadonlyMap<number, { readonly reason: DeadLetterReason; readonly detail: string }>;
+  readonly faults: ReadonlyMap<
+    number,
+    { readonly reason: DeadLetterReason; readonly detail: string }
+  >;
 }
 
 export type DeadLetterReason =

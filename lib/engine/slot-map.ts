@@ -1,6 +1,6 @@
 /**
  * A map from (group slot, integer key) to a number, for every aggregate that keeps more than a few
- * numbers a group: distinct sets (value unused), topK counts, HyperLogLog registers, DDSketch buckets.
+ * numbers a group: distinct sets (no value), topK counts, HyperLogLog registers, DDSketch buckets.
  * Entries of a slot are chained, so that a slot is emptied or read without touching the others.
  */
 import type { ByteReader, ByteWriter } from "./codec.js";
@@ -8,14 +8,22 @@ import { growF64, growInt32 } from "./dictionary.js";
 
 const NONE = -1;
 
+/** An entry is four words side by side, for one cache line a look-up. */
+const WORDS = 4;
+/** Slot, or NONE when the entry is free. */
+const SLOT = 0;
+const KEY = 1;
+/** Next entry of the slot, or of the free list. */
+const NEXT = 2;
+/** Epoch in which it was last listed as dirty. */
+const DIRTY = 3;
+
 export class SlotMap {
   /** Entries in use. */
   size = 0;
-  private slotOf = new Int32Array(64).fill(NONE);
-  private keyOf = new Int32Array(64);
-  private valueOf = new Float64Array(64);
-  private nextOf = new Int32Array(64);
-  private dirtyAt = new Int32Array(64);
+  private words = new Int32Array(64 * WORDS);
+  /** Values by entry; null for sets. */
+  private values: Float64Array | null;
   private heads = new Int32Array(64).fill(NONE);
   private countOf = new Int32Array(64);
   private index = new Int32Array(128);
@@ -24,42 +32,36 @@ export class SlotMap {
   private used = 0;
   private free = NONE;
   private epoch = 1;
-  private dirty: number[] = [];
+  private dirty = new Int32Array(64);
+  private dirtyCount = 0;
 
-  /** The entry of (slot, key), made with value 0 if it is new. */
-  entry(slot: number, key: number): number {
-    const mask = this.index.length - 1;
-    let at = mix(slot, key) & mask;
-    for (;;) {
-      const found = this.index[at]!;
-      if (found === 0) break;
-      const entry = found - 1;
-      if (this.keyOf[entry] === key && this.slotOf[entry] === slot) return entry;
-      at = (at + 1) & mask;
-    }
-    const entry = this.allocate(slot, key);
-    this.index[at] = entry + 1;
-    this.cells++;
-    if (this.cells * 2 > this.index.length) this.rehash(this.size);
-    this.touch(entry);
-    return entry;
+  /** Without `valued` it is a set, and every value is 0. */
+  constructor(valued: boolean) {
+    this.values = valued ? new Float64Array(64) : null;
   }
 
+  /** Makes the entry, if it is new. */
   add(slot: number, key: number): void {
     this.entry(slot, key);
   }
 
   addTo(slot: number, key: number, amount: number): void {
     const entry = this.entry(slot, key);
-    this.valueOf[entry]! += amount;
+    this.values![entry]! += amount;
     this.touch(entry);
   }
 
   raiseTo(slot: number, key: number, value: number): void {
     const entry = this.entry(slot, key);
-    if (value <= this.valueOf[entry]!) return;
-    this.valueOf[entry] = value;
+    if (value <= this.values![entry]!) return;
+    this.values![entry] = value;
     this.touch(entry);
+  }
+
+  set(slot: number, key: number, value: number): void {
+    // `entry` may replace `values` by a longer array: it must come first.
+    const entry = this.entry(slot, key);
+    if (this.values !== null) this.values[entry] = value;
   }
 
   countIn(slot: number): number {
@@ -68,19 +70,20 @@ export class SlotMap {
 
   forEach(slot: number, visit: (key: number, value: number) => void): void {
     if (slot >= this.heads.length) return;
-    for (let e = this.heads[slot]!; e !== NONE; e = this.nextOf[e]!) {
-      visit(this.keyOf[e]!, this.valueOf[e]!);
+    for (let e = this.heads[slot]!; e !== NONE; e = this.words[e * WORDS + NEXT]!) {
+      visit(this.words[e * WORDS + KEY]!, this.values === null ? 0 : this.values[e]!);
     }
   }
 
   clear(slot: number): void {
     if (slot >= this.heads.length) return;
+    const { words } = this;
     for (let e = this.heads[slot]!; e !== NONE; ) {
-      const next = this.nextOf[e]!;
+      const next = words[e * WORDS + NEXT]!;
       // Its cell in the index stays, and is harmless: a probe compares slot and key. The next
       // rehash leaves it out.
-      this.slotOf[e] = NONE;
-      this.nextOf[e] = this.free;
+      words[e * WORDS + SLOT] = NONE;
+      words[e * WORDS + NEXT] = this.free;
       this.free = e;
       this.size--;
       e = next;
@@ -89,113 +92,116 @@ export class SlotMap {
     this.countOf[slot] = 0;
   }
 
-  /** New and changed entries since the last call, or all of them. */
-  write(writer: ByteWriter, all: boolean, recode: Int32Array | null): void {
-    const entries = all ? this.everyEntry() : this.dirty.filter((e) => this.slotOf[e] !== NONE);
-    this.writeEntries(writer, entries, null, recode);
+  /** New and changed entries since the last save, or all of them. */
+  write(writer: ByteWriter, all: boolean): void {
+    const { words } = this;
+    const count = all ? this.used : this.dirtyCount;
+    reserveScratch(count);
+    let kept = 0;
+    for (let i = 0; i < count; i++) {
+      const entry = all ? i : this.dirty[i]!;
+      if (words[entry * WORDS + SLOT] === NONE) continue;
+      scratch.slots[kept] = words[entry * WORDS + SLOT]!;
+      scratch.keys[kept] = words[entry * WORDS + KEY]!;
+      if (this.values !== null) scratch.values[kept] = this.values[entry]!;
+      kept++;
+    }
+    this.writeScratch(writer, kept);
   }
 
-  /** The entries of the given slots, which are renumbered 0, 1, … in that order. */
+  /**
+   * The entries of the given slots, which are renumbered 0, 1, … in that order; keys through
+   * `recode`, if there is one.
+   */
   writeSlots(writer: ByteWriter, slots: Int32Array, count: number, recode: Int32Array | null): void {
-    const entries: number[] = [];
-    const renumbered: number[] = [];
+    const { words } = this;
+    let total = 0;
+    for (let i = 0; i < count; i++) total += this.countIn(slots[i]!);
+    reserveScratch(total);
+    let at = 0;
     for (let i = 0; i < count; i++) {
       const slot = slots[i]!;
       if (slot >= this.heads.length) continue;
-      for (let e = this.heads[slot]!; e !== NONE; e = this.nextOf[e]!) {
-        entries.push(e);
-        renumbered.push(i);
+      for (let e = this.heads[slot]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
+        const key = words[e * WORDS + KEY]!;
+        scratch.slots[at] = i;
+        scratch.keys[at] = recode === null ? key : recode[key]!;
+        if (this.values !== null) scratch.values[at] = this.values[e]!;
+        at++;
       }
     }
-    this.writeEntries(writer, entries, renumbered, recode);
+    this.writeScratch(writer, at);
   }
 
+  /** Hands over entries that `write` or `writeSlots` of a map of this kind wrote. */
   read(reader: ByteReader, apply: (slot: number, key: number, value: number) => void): void {
     const count = reader.u32();
-    const slots = reader.column(count);
-    const keys = reader.column(count);
-    const values = reader.column(count);
+    reserveScratch(count);
+    const { slots, keys, values } = scratch;
+    reader.columnInto(slots, count);
+    reader.columnInto(keys, count);
+    if (this.values !== null) reader.columnInto(values, count);
     this.reserve(this.size + count);
-    for (let i = 0; i < count; i++) apply(slots[i]!, keys[i]!, values[i]!);
-  }
-
-  set(slot: number, key: number, value: number): void {
-    // `entry` may replace `valueOf` by a longer array: it must come first.
-    const entry = this.entry(slot, key);
-    this.valueOf[entry] = value;
+    for (let i = 0; i < count; i++) {
+      apply(slots[i]!, keys[i]!, this.values === null ? 0 : values[i]!);
+    }
   }
 
   /** Marks everything as saved. */
   saved(): void {
     this.epoch++;
-    this.dirty = [];
+    this.dirtyCount = 0;
   }
 
-  /** Every key in use, once for each entry; for finding the dictionary codes still needed. */
-  forEachKey(visit: (key: number) => void): void {
-    for (let e = 0; e < this.used; e++) if (this.slotOf[e] !== NONE) visit(this.keyOf[e]!);
-  }
-
-  private everyEntry(): number[] {
-    const entries: number[] = [];
-    for (let e = 0; e < this.used; e++) if (this.slotOf[e] !== NONE) entries.push(e);
-    return entries;
-  }
-
-  private writeEntries(
-    writer: ByteWriter,
-    entries: readonly number[],
-    slots: readonly number[] | null,
-    recode: Int32Array | null,
-  ): void {
-    const count = entries.length;
-    const scratch = new Float64Array(count);
-    writer.u32(count);
-    if (slots !== null) writer.column(slots, count);
-    else {
-      for (let i = 0; i < count; i++) scratch[i] = this.slotOf[entries[i]!]!;
-      writer.column(scratch, count);
+  /** The entry of (slot, key), made with value 0 if it is new. */
+  private entry(slot: number, key: number): number {
+    const { words, index } = this;
+    const mask = index.length - 1;
+    let at = mix(slot, key) & mask;
+    for (;;) {
+      const found = index[at]!;
+      if (found === 0) break;
+      const word = (found - 1) * WORDS;
+      if (words[word + KEY] === key && words[word + SLOT] === slot) return found - 1;
+      at = (at + 1) & mask;
     }
-    for (let i = 0; i < count; i++) {
-      const key = this.keyOf[entries[i]!]!;
-      scratch[i] = recode === null ? key : recode[key]!;
-    }
-    writer.column(scratch, count);
-    for (let i = 0; i < count; i++) scratch[i] = this.valueOf[entries[i]!]!;
-    writer.column(scratch, count);
+    const entry = this.allocate(slot, key);
+    index[at] = entry + 1;
+    this.cells++;
+    if (this.cells * 2 > index.length) this.rehash(this.size);
+    return entry;
   }
 
   private touch(entry: number): void {
-    if (this.dirtyAt[entry] === this.epoch) return;
-    this.dirtyAt[entry] = this.epoch;
-    this.dirty.push(entry);
+    if (this.words[entry * WORDS + DIRTY] === this.epoch) return;
+    this.words[entry * WORDS + DIRTY] = this.epoch;
+    if (this.dirtyCount === this.dirty.length) this.dirty = growInt32(this.dirty, 0);
+    this.dirty[this.dirtyCount++] = entry;
   }
 
   private allocate(slot: number, key: number): number {
     let entry = this.free;
-    if (entry !== NONE) this.free = this.nextOf[entry]!;
+    if (entry !== NONE) this.free = this.words[entry * WORDS + NEXT]!;
     else {
       entry = this.used++;
-      if (entry >= this.slotOf.length) this.growEntries();
+      if (entry * WORDS >= this.words.length) this.growEntries(entry + 1);
     }
     if (slot >= this.heads.length) this.growSlots(slot + 1);
-    this.slotOf[entry] = slot;
-    this.keyOf[entry] = key;
-    this.valueOf[entry] = 0;
-    this.nextOf[entry] = this.heads[slot]!;
+    const { words } = this;
+    words[entry * WORDS + SLOT] = slot;
+    words[entry * WORDS + KEY] = key;
+    words[entry * WORDS + NEXT] = this.heads[slot]!;
+    if (this.values !== null) this.values[entry] = 0;
     this.heads[slot] = entry;
     this.countOf[slot]!++;
     this.size++;
+    this.touch(entry);
     return entry;
   }
 
-  private growEntries(): void {
-    const needed = this.slotOf.length * 2;
-    this.slotOf = growInt32(this.slotOf, needed);
-    this.keyOf = growInt32(this.keyOf, needed);
-    this.valueOf = growF64(this.valueOf, needed);
-    this.nextOf = growInt32(this.nextOf, needed);
-    this.dirtyAt = growInt32(this.dirtyAt, needed);
+  private growEntries(needed: number): void {
+    this.words = growInt32(this.words, needed * WORDS);
+    if (this.values !== null) this.values = growF64(this.values, this.words.length / WORDS);
   }
 
   private growSlots(needed: number): void {
@@ -206,25 +212,47 @@ export class SlotMap {
   }
 
   /** Makes room for `count` entries at once. */
-  reserve(count: number): void {
+  private reserve(count: number): void {
     if (count * 2 > this.index.length) this.rehash(count);
-    while (this.slotOf.length < count) this.growEntries();
+    if (count * WORDS > this.words.length) this.growEntries(count);
   }
 
   private rehash(count: number): void {
     let length = 128;
     while (length < count * 4) length *= 2;
     const index = new Int32Array(length);
+    const { words } = this;
     const mask = length - 1;
     for (let e = 0; e < this.used; e++) {
-      if (this.slotOf[e] === NONE) continue;
-      let at = mix(this.slotOf[e]!, this.keyOf[e]!) & mask;
+      if (words[e * WORDS + SLOT] === NONE) continue;
+      let at = mix(words[e * WORDS + SLOT]!, words[e * WORDS + KEY]!) & mask;
       while (index[at] !== 0) at = (at + 1) & mask;
       index[at] = e + 1;
     }
     this.index = index;
     this.cells = this.size;
   }
+
+  private writeScratch(writer: ByteWriter, count: number): void {
+    writer.u32(count);
+    writer.column(scratch.slots, count);
+    writer.column(scratch.keys, count);
+    if (this.values !== null) writer.column(scratch.values, count);
+  }
+}
+
+/** Columns on their way in or out; one set for all maps, since nothing keeps them. */
+const scratch = {
+  slots: new Int32Array(0),
+  keys: new Int32Array(0),
+  values: new Float64Array(0),
+};
+
+function reserveScratch(count: number): void {
+  if (scratch.slots.length >= count) return;
+  scratch.slots = growInt32(scratch.slots, count);
+  scratch.keys = growInt32(scratch.keys, count);
+  scratch.values = growF64(scratch.values, count);
 }
 
 function mix(slot: number, key: number): number {

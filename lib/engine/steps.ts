@@ -9,9 +9,9 @@ import type {
 } from "../define/definition.js";
 import { expressionType } from "../define/expression-types.js";
 import type { Batch, Column } from "./batch.js";
+import { gather } from "./columns.js";
 import { byteRows, Dictionary, NULL_CODE } from "./dictionary.js";
 import { compileExpression } from "./expressions.js";
-import { gather } from "./columns.js";
 import { columnFromValues, valueAt } from "./row-values.js";
 
 /** The rows of a slice on their way through a table's steps. */
@@ -115,7 +115,10 @@ function deriveStep(
     evaluate: compileExpression(expr, columns),
   }));
   return {
-    columns: withColumns(columns, derived.map(({ node }) => node)),
+    columns: withColumns(
+      columns,
+      derived.map(({ node }) => node),
+    ),
     run: (flow) => {
       const added = derived.map(({ node, evaluate }) => ({
         ...evaluate(flow.batch),
@@ -167,7 +170,10 @@ function runMap(flow: Flow, map: MapFunction, output: readonly ColumnNode[]): Fl
     results.push(result);
   }
   const columns = output.map((node) =>
-    columnFromValues(node, results.map((result) => result[node.name] ?? null)),
+    columnFromValues(
+      node,
+      results.map((result) => result[node.name] ?? null),
+    ),
   );
   const rows = Int32Array.from(results, (_, i) => i);
   return { batch: { rowCount: results.length, columns }, rows, count: results.length, eventOf };
@@ -182,7 +188,10 @@ function enrichStep(
   if (reference === undefined) throw new TypeError(`reference ${step.reference} is not loaded`);
   const { batch: right } = reference;
   const source = (name: string): Column => right.columns.find((c) => c.name === name)!;
-  const lookup = referenceLookup(step.on.map((on) => source(on.referenceColumn)), right.rowCount);
+  const lookup = referenceLookup(
+    step.on.map((on) => source(on.referenceColumn)),
+    right.rowCount,
+  );
   const added: ColumnNode[] = step.columns.map(({ name, from }) => ({
     name,
     type: source(from).type as ColumnType,
@@ -191,7 +200,10 @@ function enrichStep(
   return {
     columns: withColumns(columns, added),
     run: (flow) => {
-      const matches = lookup(step.on.map((on) => columnNamed(flow.batch, on.column)), flow);
+      const matches = lookup(
+        step.on.map((on) => columnNamed(flow.batch, on.column)),
+        flow,
+      );
       const joined = step.columns.map(({ name, from }) => joinColumn(name, source(from), matches));
       const columns = withColumns(flow.batch.columns, joined);
       const next = { ...flow, batch: { ...flow.batch, columns } };
@@ -238,7 +250,11 @@ function referenceLookup(keys: readonly Column[], rowCount: number): Lookup {
 }
 
 function joinColumn(name: string, source: Column, matches: Int32Array): Column {
-  const picked = gather(source, matches.map((row) => Math.max(row, 0)), matches.length);
+  const picked = gather(
+    source,
+    matches.map((row) => Math.max(row, 0)),
+    matches.length,
+  );
   const valid = new Uint8Array(matches.length);
   for (let i = 0; i < matches.length; i++) {
     const row = matches[i]!;

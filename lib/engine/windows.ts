@@ -3,7 +3,7 @@
  * gcd(size, every); a closing window merges its panes and leaves as a partial.
  */
 import type { WindowNode } from "../define/definition.js";
-import { acceptedRoom, type Accumulator, noneAccepted } from "./accumulate.js";
+import { type Accumulator, acceptedRoom, noneAccepted } from "./accumulate.js";
 import { ByteReader, ByteWriter } from "./codec.js";
 import type { GroupPlan } from "./group-plan.js";
 import { GroupStore } from "./group-store.js";

@@ -45,19 +45,23 @@ export const topK: Aggregate = {
 function topOf({ map, dictionary, node, argType }: FinishInput, slot: number): unknown[] {
   const entries: { code: number; count: number }[] = [];
   map!.forEach(slot, (code, count) => entries.push({ code, count }));
-  const valueOf = (code: number) => scalarOf(argType as ScalarType, dictionary!, code);
+  const valueOfCode = (code: number) => scalarOf(argType as ScalarType, dictionary!, code);
   const order = (a: number, b: number): number => {
     if (argType!.kind === "string") return dictionary!.compare(a, b);
-    const [x, y] = [valueOf(a), valueOf(b)];
+    const [x, y] = [valueOfCode(a), valueOfCode(b)];
     return x === y ? 0 : x! < y! ? -1 : 1;
   };
   entries.sort((a, b) => b.count - a.count || order(a.code, b.code));
   return entries
     .slice(0, node.k)
-    .map(({ code, count }) => ({ value: valueOf(code), count: BigInt(count) }));
+    .map(({ code, count }) => ({ value: valueOfCode(code), count: BigInt(count) }));
 }
 
-function scalarOf(type: ScalarType, dictionary: NonNullable<FinishInput["dictionary"]>, code: number) {
+function scalarOf(
+  type: ScalarType,
+  dictionary: NonNullable<FinishInput["dictionary"]>,
+  code: number,
+) {
   if (type.kind === "string") return Buffer.from(dictionary.bytesOf(code)).toString("utf8");
   if (type.kind === "bigint" || type.kind === "decimal") return dictionary.int64Of(code);
   const number = dictionary.numberOf(code);

@@ -102,7 +102,6 @@ export class GunzipInput implements ByteInput {
     while (at < to) {
       const chunk = this.#pending[0];
       if (chunk === undefined) {
-        // biome-ignore lint/suspicious/noUnnecessaryConditions: #inflateBlock sets it
         if (this.#ended) break;
         await this.#inflateBlock();
         continue;

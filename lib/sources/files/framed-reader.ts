@@ -102,7 +102,6 @@ export class FramedReader implements FileReader {
     records.clear();
     this.#sliceStart = this.#pos;
     while (!this.#takeComplete(recordsMax)) {
-      // biome-ignore lint/suspicious/noUnnecessaryConditions: #fill sets it
       if (this.#ended) {
         this.#takeLast();
         break;
