@@ -1,4 +1,7 @@
-/** The one error class users meet: a stable code, and a message that says what, where, and what to do. */
+/**
+ * The one error class users meet: a stable code, and a message that says what, where, and what to
+ * do.
+ */
 
 export type ErrorCode =
   /** The pipeline definition cannot work. */

@@ -1,4 +1,7 @@
-/** Style that a machine can check, over every file git knows; formatting and types are checked elsewhere. */
+/**
+ * Style that a machine can check, over every file git knows; formatting and types are checked
+ * elsewhere.
+ */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -11,8 +14,10 @@ const FUNCTION_LINES_MAX = 70;
 const files = execFileSync("git", ["ls-files", "-z"], { cwd: ROOT, encoding: "utf8" })
   .split("\0")
   .filter((name) => name !== "" && fs.existsSync(`${ROOT}/${name}`));
-const sources = files.filter((name) => /\.[cm]?ts$/.test(name) && name !== "test/tidy.test.ts");
-const texts = files.filter((name) => /(\.(ts|md|json|ya?ml)|run|\.npmrc)$/.test(name));
+// This file names what it looks for.
+const others = files.filter((name) => name !== "test/tidy.test.ts");
+const sources = others.filter((name) => /\.[cm]?ts$/.test(name));
+const texts = others.filter((name) => /(\.(ts|md|json|ya?ml)|run|\.npmrc)$/.test(name));
 const read = (name: string) => fs.readFileSync(`${ROOT}/${name}`, "utf8");
 
 /** `file:line` of every line that the rule finds. */

@@ -42,7 +42,8 @@ ORDER BY s.origin`,
   },
   {
     question: "Flights that left so late that their windows had closed (kept in the table late)",
-    sql: `SELECT "table", count(*) AS events, max(watermark - event_time) AS behind_watermark_at_most
+    sql: `SELECT "table", count(*) AS events,
+  max(watermark - event_time) AS behind_watermark_at_most
 FROM flights.late GROUP BY ALL ORDER BY 2 DESC`,
   },
 ];

@@ -38,10 +38,12 @@ async function demo(out: string): Promise<void> {
 Done in ${seconds} s. The results are in ${out}/: results.duckdb (tables) and lake/ (Parquet with
 a Delta log) for each pipeline. What to try next:
 
-  npx millpond query --out ${out}/flights "SELECT * FROM departures_hourly ORDER BY delay_avg DESC LIMIT 5"
+  npx millpond query --out ${out}/flights \\
+    "SELECT * FROM departures_hourly ORDER BY delay_avg DESC LIMIT 5"
   npx millpond query --out ${out}/flights "SELECT * FROM late LIMIT 5"
   npx millpond inspect --out ${out}/flights
-  npx millpond run pipelines/flights.ts --input data/nycflights13/flights --out out/patient --set lateness_hours=24
+  npx millpond run pipelines/flights.ts --input data/nycflights13/flights \\
+    --out out/patient --set lateness_hours=24
 `);
 }
 

@@ -15,7 +15,8 @@ export function printRunReport(report: RunReport, options: { readonly json: bool
     process.stdout.write("\nStopped. Run the same command again to continue from here.\n");
     return;
   }
-  const added = `${count.format(report.records)} new ${report.records === 1 ? "record" : "records"}`;
+  const records = report.records === 1 ? "record" : "records";
+  const added = `${count.format(report.records)} new ${records}`;
   process.stdout.write(`\n${added}. Results are in ${report.out}; try\n`);
   const table = report.accounting.find(({ kind }) => kind === "table")?.name ?? "accounting";
   process.stdout.write(
@@ -35,7 +36,8 @@ export function accountingText(rows: readonly AccountingRow[]): string {
 function sums(row: AccountingRow): string {
   const n = (value: number | null) => count.format(value ?? 0);
   if (row.kind === "stream") {
-    return `${n(row.records)} records = ${n(row.events)} events + ${n(row.dead_letters)} dead letters`;
+    const split = `${n(row.events)} events + ${n(row.dead_letters)} dead letters`;
+    return `${n(row.records)} records = ${split}`;
   }
   if (row.rows !== null) return `${n(row.rows)} rows`;
   const beyond = row.beyond_revise ? ` (${n(row.beyond_revise)} of them beyond reviseFor)` : "";

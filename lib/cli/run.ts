@@ -16,9 +16,9 @@ interface RunFlags {
 }
 
 const HELP = `
-Input: a file, or a directory of .ndjson, .jsonl, .json, .csv (each also .gz) or .parquet files. Each
-file is one partition; record i of a file is offset i. Running again continues from the checkpoints:
-new files and appended lines are read, nothing is counted twice.
+Input: a file, or a directory of .ndjson, .jsonl, .json, .csv (each also .gz) or .parquet files.
+Each file is one partition; record i of a file is offset i. Running again continues from the
+checkpoints: new files and appended lines are read, nothing is counted twice.
 
 Examples:
   $ millpond run pipelines/flights.ts --input data/nycflights13/flights --out out/flights

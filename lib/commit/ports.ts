@@ -1,4 +1,7 @@
-/** The two store ports of the commit protocol (DESIGN, section 4). Stores know nothing of what they hold. */
+/**
+ * The two store ports of the commit protocol (DESIGN, section 4). Stores know nothing of what they
+ * hold.
+ */
 
 /** One checkpoint item. Only `compareAndSwap` changes it. */
 export interface CheckpointItem {
@@ -27,7 +30,10 @@ export interface CheckpointStore {
 }
 
 export interface ObjectStore {
-  /** Atomic: a reader sees the whole object or none. "exists" means that the key is taken and nothing was written. */
+  /**
+   * Atomic: a reader sees the whole object or none. "exists" means that the key is taken and
+   * nothing was written.
+   */
   putIfAbsent(key: string, bytes: Uint8Array): Promise<"created" | "exists">;
   /** Null when absent. */
   get(key: string): Promise<Uint8Array | null>;

@@ -43,6 +43,8 @@ export interface TableTotals {
   settledEvents: number;
   /** Events that came after `reviseFor`: late, although their partition counted them. */
   beyondReviseEvents: number;
+  /** Those of them that a flush handed over from open windows, by `partition id@start`. */
+  readonly openBeyond: Record<string, number>;
   /** Windows that end at or before it (epoch ms) have left; null when none has. */
   droppedThrough: number | null;
   publishedRows: number;

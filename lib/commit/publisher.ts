@@ -55,7 +55,9 @@ export interface RoundOptions {
   readonly sinksTookUpTo: number;
 }
 
-/** Bounds the memory of one merge: windows are published in runs of at most so many partial bytes. */
+/**
+ * Bounds the memory of one merge: windows are published in runs of at most so many partial bytes.
+ */
 const MERGE_BYTES_MAX = 32 * 1024 * 1024;
 
 interface WindowedTable {
@@ -198,13 +200,11 @@ export class Publisher {
     section: SectionPlace,
     place: Place,
   ): Promise<void> {
-    const { plan } = this.windowed(section.table);
     const { droppedThrough } = totals(next, section.table);
     const end = section.start + this.sizeOf(section.table);
-    if (droppedThrough !== null && end <= droppedThrough) {
-      const bytes = await this.bytesOf(place);
-      const store = mergePartials(plan, [{ start: section.start, bytes }]);
-      totals(next, section.table).beyondReviseEvents += sum(eventsByStart(store).values());
+    const isThere = this.entriesOf(next, section.table).has(section.start);
+    if (!isThere && droppedThrough !== null && end <= droppedThrough) {
+      await this.countBeyond(next, facts, section, place);
       return;
     }
     const entry = this.windowEntry(next, section.table, section.start);
@@ -216,24 +216,48 @@ export class Publisher {
     entry.dirty = true;
   }
 
+  /** Events that came after `reviseFor`. An open window's are counted anew each time it comes. */
+  private async countBeyond(
+    next: PublisherState,
+    facts: PartitionFacts,
+    section: SectionPlace,
+    place: Place,
+  ): Promise<void> {
+    const { plan } = this.windowed(section.table);
+    const bytes = await this.bytesOf(place);
+    const store = mergePartials(plan, [{ start: section.start, bytes }]);
+    const events = sum(eventsByStart(store).values());
+    const total = totals(next, section.table);
+    const key = `${facts.id}@${section.start}`;
+    total.beyondReviseEvents += events - (total.openBeyond[key] ?? 0);
+    if (section.open) total.openBeyond[key] = events;
+    else delete total.openBeyond[key];
+  }
+
   private windowEntry(next: PublisherState, table: string, start: number): WindowEntry {
-    next.windows[table] ??= [];
-    const windows = next.windows[table]!;
-    let byStart = this.entries.get(table);
-    if (byStart === undefined) {
-      byStart = new Map(windows.map((entry) => [entry.start, entry]));
-      this.entries.set(table, byStart);
-    }
+    const byStart = this.entriesOf(next, table);
     let entry = byStart.get(start);
     if (entry === undefined) {
       entry = { start, partials: [], dirty: true, published: null, events: 0 };
-      windows.push(entry);
+      next.windows[table]!.push(entry);
       byStart.set(start, entry);
     }
     return entry;
   }
 
-  /** Sessions need no other partition: what closed, or stood open at a flush, is published at once. */
+  private entriesOf(next: PublisherState, table: string): Map<number, WindowEntry> {
+    next.windows[table] ??= [];
+    let byStart = this.entries.get(table);
+    if (byStart === undefined) {
+      byStart = new Map(next.windows[table]!.map((entry) => [entry.start, entry]));
+      this.entries.set(table, byStart);
+    }
+    return byStart;
+  }
+
+  /**
+   * Sessions need no other partition: what closed, or stood open at a flush, is published at once.
+   */
   private async takeSessions(
     next: PublisherState,
     facts: PartitionFacts,
@@ -354,7 +378,9 @@ export class Publisher {
     const kept: WindowEntry[] = [];
     for (const window of next.windows[name] ?? []) {
       const end = window.start + this.sizeOf(name);
-      if (window.dirty || end > through) kept.push(window);
+      // A partition that came late may still have the window open: what it adds is a revision.
+      const isOpen = window.partials.some(({ open }) => open);
+      if (window.dirty || isOpen || end > through) kept.push(window);
       else {
         total.settledEvents += window.events;
         total.droppedThrough = Math.max(total.droppedThrough ?? end, end);
@@ -451,6 +477,7 @@ function totals(state: PublisherState, table: string): TableTotals {
   state.totals[table] ??= {
     settledEvents: 0,
     beyondReviseEvents: 0,
+    openBeyond: {},
     droppedThrough: null,
     publishedRows: 0,
   };

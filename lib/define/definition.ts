@@ -4,7 +4,9 @@
  * function (`map`) appears as a name and a hash of its source, and is bound again at load.
  */
 
-/** A value's type. `int` is 32-bit signed, `bigint` 64-bit signed, `decimal` has at most 18 digits. */
+/**
+ * A value's type. `int` is 32-bit signed, `bigint` 64-bit signed, `decimal` has at most 18 digits.
+ */
 export type ScalarType =
   | { readonly kind: "string" }
   | { readonly kind: "boolean" }
@@ -29,10 +31,15 @@ export interface ColumnNode {
   readonly nullable: boolean;
 }
 
-/** A literal in JSON form: bigint and decimal as decimal strings, timestamp as epoch milliseconds. */
+/**
+ * A literal in JSON form: bigint and decimal as decimal strings, timestamp as epoch milliseconds.
+ */
 export type LiteralValue = string | number | boolean | null;
 
-/** How a timestamp is written in the record. `iso` without an offset is refused unless `withoutOffset` is "utc". */
+/**
+ * How a timestamp is written in the record. `iso` without an offset is refused unless
+ * `withoutOffset` is "utc".
+ */
 export interface TimestampFormat {
   readonly kind: "iso" | "epoch_s" | "epoch_ms" | "epoch_us";
   readonly withoutOffset?: "utc";
@@ -51,7 +58,10 @@ export interface FieldNode {
   readonly oneOf?: readonly string[];
   /** For timestamps (and lists of them). */
   readonly format?: TimestampFormat;
-  /** Sanity rules over this field's column; a record that makes one false is `failed_check`. Null passes. */
+  /**
+   * Sanity rules over this field's column; a record that makes one false is `failed_check`. Null
+   * passes.
+   */
   readonly checks: readonly ExprNode[];
 }
 
@@ -154,7 +164,10 @@ export type StepNode =
       readonly join: "left" | "inner";
     };
 
-/** Windows are half-open [start, end), aligned to the epoch plus `offsetMs`. Tumbling: everyMs = sizeMs. */
+/**
+ * Windows are half-open [start, end), aligned to the epoch plus `offsetMs`. Tumbling: everyMs =
+ * sizeMs.
+ */
 export type WindowNode =
   | {
       readonly kind: "sliding";
@@ -238,7 +251,9 @@ export interface PipelineDefinition {
   readonly sinks: readonly SinkNode[];
 }
 
-/** A plain function over one row, by the name its `map` step carries. Values are as in `RowValue`. */
+/**
+ * A plain function over one row, by the name its `map` step carries. Values are as in `RowValue`.
+ */
 export type MapFunction = (
   row: Readonly<Record<string, unknown>>,
 ) => Record<string, unknown> | null;

@@ -138,7 +138,9 @@ export type Exprs<C> = {
   readonly [P in keyof C]: C[P] extends Col<infer K, infer V> ? ExprOf<K, V> : never;
 };
 
-/** All kinds in one class; the interfaces above show each kind's methods, `typeOf` refuses the rest. */
+/**
+ * All kinds in one class; the interfaces above show each kind's methods, `typeOf` refuses the rest.
+ */
 class AnyExpression {
   readonly node: ExprNode;
   readonly typed: TypedColumn;

@@ -1,4 +1,6 @@
-/** Streams and the chains over them: what a user writes. Nothing is evaluated before `pipeline()`. */
+/**
+ * Streams and the chains over them: what a user writes. Nothing is evaluated before `pipeline()`.
+ */
 import type { Aggregate } from "./aggregates.js";
 import type {
   MapFunction,

@@ -1,6 +1,7 @@
 /**
  * Columns in memory: what the decoder fills, expressions read, and sinks write.
- * One layout for all of them (close to Arrow's), so that the hot path allocates per slice, not per event.
+ * One layout for all of them (close to Arrow's), so that the hot path allocates per slice, not per
+ * event.
  */
 import type { ColumnType } from "../define/definition.js";
 

@@ -142,8 +142,8 @@ export class ByteReader {
     if (at + count > this.bytes.length) {
       throw new MillpondError(
         "STORAGE",
-        `stored data ends at byte ${this.bytes.length} where ${count} more were expected at ${at}: ` +
-          "the object is damaged; restore it or start with a new output",
+        `stored data ends at byte ${this.bytes.length} where ${count} more were expected ` +
+          `at ${at}: the object is damaged; restore it or start with a new output`,
       );
     }
     this.at = at + count;

@@ -1,4 +1,6 @@
-/** Small building blocks over columns: picking rows, constants, and the shape of a table's result. */
+/**
+ * Small building blocks over columns: picking rows, constants, and the shape of a table's result.
+ */
 import type { ColumnNode, ColumnType } from "../define/definition.js";
 import type { Column, Vector } from "./batch.js";
 

@@ -1,7 +1,7 @@
 /**
- * The ids seen in one partition, each with the greatest event time it was seen with. Ids are kept as
- * 128-bit hashes in segments, one a slice; a segment leaves whole once no id in it can matter, so
- * that expiry never rewrites anything.
+ * The ids seen in one partition, each with the greatest event time it was seen with. Ids are kept
+ * as 128-bit hashes in segments, one a slice; a segment leaves whole once no id in it can matter,
+ * so that expiry never rewrites anything.
  */
 import type { ByteReader, ByteWriter } from "./codec.js";
 import { hash128, hashWords } from "./hash128.js";

@@ -1,4 +1,7 @@
-/** Merges partials into groups and turns groups into result rows. Pure; used when a window is published. */
+/**
+ * Merges partials into groups and turns groups into result rows. Pure; used when a window is
+ * published.
+ */
 
 import { codedOutput } from "./aggregates/output.js";
 import type { Batch, Column } from "./batch.js";

@@ -38,7 +38,9 @@ export class GroupStore {
   private savedCodes: number[];
   private readonly comparers: CompareCodes[];
 
-  /** With `shared` dictionaries, codes mean the same in both stores and `absorb` works between them. */
+  /**
+   * With `shared` dictionaries, codes mean the same in both stores and `absorb` works between them.
+   */
   constructor(plan: GroupPlan, shared?: Dictionary[]) {
     this.plan = plan;
     this.dictionaries =
@@ -268,7 +270,10 @@ export class GroupStore {
     });
   }
 
-  /** Merges a partial in, in its order; sessions are added as they are. `pane` unless it has its own. */
+  /**
+   * Merges a partial in, in its order; sessions are added as they are. `pane` unless it has its
+   * own.
+   */
   mergeGroups(reader: ByteReader, pane = 0): void {
     const recodes = this.dictionaries.map((dictionary) => dictionary.read(reader));
     const count = reader.u32();

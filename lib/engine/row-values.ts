@@ -1,4 +1,6 @@
-/** Single values in and out of columns, for the places off the hot path (map, references, tests). */
+/**
+ * Single values in and out of columns, for the places off the hot path (map, references, tests).
+ */
 import type { ColumnNode, ColumnType } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import type { Column, RowValue, Vector } from "./batch.js";
@@ -32,10 +34,11 @@ export function columnFromValues(node: ColumnNode, values: readonly unknown[]): 
 
 function wrongValue(node: ColumnNode, value: unknown): MillpondError {
   const found = typeof value === "bigint" ? `${value}n` : (JSON.stringify(value) ?? String(value));
+  const declared = `${node.type.kind}${node.nullable ? " or null" : ""}`;
   return new MillpondError(
     "DEFINITION",
     `column "${node.name}": a map function returned ${found.slice(0, 100)} where ` +
-      `${node.type.kind}${node.nullable ? " or null" : ""} is declared; fix the function or its schema`,
+      `${declared} is declared; fix the function or its schema`,
   );
 }
 

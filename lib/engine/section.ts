@@ -1,4 +1,6 @@
-/** What a slice hands on, as sections of one outbox object: partials of closed windows, and rows. */
+/**
+ * What a slice hands on, as sections of one outbox object: partials of closed windows, and rows.
+ */
 import { ByteReader, ByteWriter } from "./codec.js";
 
 export type SectionKind =

@@ -137,7 +137,9 @@ export class SessionOperator {
     return target;
   }
 
-  /** The later session goes into the earlier one: doubles then merge alike however slices are cut. */
+  /**
+   * The later session goes into the earlier one: doubles then merge alike however slices are cut.
+   */
   private joinInOrder(one: number, other: number, position: number): number {
     const { store } = this;
     const starts = store.lanes[START_LANE]!;

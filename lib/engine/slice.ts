@@ -1,10 +1,15 @@
-/** A slice: consecutive records of one topic-partition, as every source hands them to the engine. */
+/**
+ * A slice: consecutive records of one topic-partition, as every source hands them to the engine.
+ */
 
 export interface Slice {
   readonly topic: string;
   readonly partition: number;
   readonly count: number;
-  /** Values back to back, gaps allowed; the reader may reuse the buffer after the slice is processed. */
+  /**
+   * Values back to back, gaps allowed; the reader may reuse the buffer after the slice is
+   * processed.
+   */
   readonly bytes: Uint8Array;
   /** Value i is `bytes[starts[i], ends[i])`; `starts[i] === -1` is a null value (tombstone). */
   readonly starts: Int32Array;
@@ -13,7 +18,10 @@ export interface Slice {
   readonly offsets: Float64Array;
   /** Record timestamps, epoch ms; NaN when unknown. */
   readonly timestamps: Float64Array;
-  /** Records that the source already knows to be bad, by index in the slice (e.g. cut by a hard limit). */
+  /**
+   * Records that the source already knows to be bad, by index in the slice (e.g. cut by a hard
+   * limit).
+   */
   readonly faults: ReadonlyMap<
     number,
     { readonly reason: DeadLetterReason; readonly detail: string }

@@ -113,7 +113,12 @@ export class SlotMap {
    * The entries of the given slots, which are renumbered 0, 1, … in that order; keys through
    * `recode`, if there is one.
    */
-  writeSlots(writer: ByteWriter, slots: Int32Array, count: number, recode: Int32Array | null): void {
+  writeSlots(
+    writer: ByteWriter,
+    slots: Int32Array,
+    count: number,
+    recode: Int32Array | null,
+  ): void {
     const { words } = this;
     let total = 0;
     for (let i = 0; i < count; i++) total += this.countIn(slots[i]!);

@@ -1,4 +1,6 @@
-/** One slice as a table's operator sees it: after the table's steps, with the verdicts per event. */
+/**
+ * One slice as a table's operator sees it: after the table's steps, with the verdicts per event.
+ */
 import type { Batch } from "./batch.js";
 
 /** Verdicts on an event that hold for every table of its stream. */

@@ -1,4 +1,6 @@
-/** A worker thread of `millpond run --workers`: builds its partitions' runner and obeys messages. */
+/**
+ * A worker thread of `millpond run --workers`: builds its partitions' runner and obeys messages.
+ */
 import { parentPort, workerData } from "node:worker_threads";
 import { loadPipeline } from "../cli/load-pipeline.js";
 import { compileStream } from "../engine/program.js";

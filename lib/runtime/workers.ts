@@ -99,8 +99,9 @@ class WorkerRunner implements Runner {
       };
       const onExit = (code: number) => {
         stop();
-        const text = `a worker thread ended with code ${code}; run again to continue from the checkpoints`;
-        reject(new MillpondError("STORAGE", text));
+        const ended = `a worker thread ended with code ${code}`;
+        const action = "run again to continue from the checkpoints";
+        reject(new MillpondError("STORAGE", `${ended}; ${action}`));
       };
       this.worker.on("message", onMessage).on("error", onError).on("exit", onExit);
       this.worker.postMessage(request);

@@ -5,8 +5,8 @@ import type { Batch } from "../engine/batch.js";
 
 /**
  * How the rows of a result table are identified and laid out, for sinks.
- * `columns` are all stored columns in order: for windows `window_start`, `window_end`, group columns,
- * aggregates, `revision`; for sessions `session_start`, `session_end`, …, `revision`;
+ * `columns` are all stored columns in order: for windows `window_start`, `window_end`, group
+ * columns, aggregates, `revision`; for sessions `session_start`, `session_end`, …, `revision`;
  * for rows the event's columns, then `late`, `topic`, `partition`, `offset`.
  * A revised table's batches carry one more, last column `retracted` (boolean): true means
  * that the row with this key is withdrawn (two sessions became one).
@@ -15,7 +15,10 @@ export interface TableLayout {
   readonly name: string;
   readonly kind: "windowed" | "session" | "rows" | "late" | "dead_letters" | "bronze";
   readonly columns: readonly ColumnNode[];
-  /** Columns that identify a row; a row with the same key and a higher revision supersedes. Empty: append-only. */
+  /**
+   * Columns that identify a row; a row with the same key and a higher revision supersedes. Empty:
+   * append-only.
+   */
   readonly key: readonly string[];
   /** Timestamp column whose UTC date is `event_date`; null dates go to 1970-01-01. */
   readonly dateColumn: string;
@@ -34,7 +37,10 @@ export interface Accounting {
 
 export interface Sink {
   readonly name: string;
-  /** Create what is missing; refuse what belongs to another pipeline. Returns the last sequence applied (0 when none). */
+  /**
+   * Create what is missing; refuse what belongs to another pipeline. Returns the last sequence
+   * applied (0 when none).
+   */
   open(): Promise<number>;
   /**
    * Apply publications in order, atomically with the sink's own progress; those with a sequence

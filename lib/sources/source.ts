@@ -1,4 +1,6 @@
-/** The port every partitioned input implements: read slices in order, from a remembered position. */
+/**
+ * The port every partitioned input implements: read slices in order, from a remembered position.
+ */
 import type { Slice } from "../engine/slice.js";
 
 /** Where a reader stands, as JSON the checkpoint carries; opaque to everyone but its source. */
@@ -9,10 +11,16 @@ export interface PartitionReader {
   readonly partition: number;
   /** A name for people, e.g. the file's name. */
   readonly label: string;
-  /** Bytes of this partition's input still unread and in all (compressed size for .gz), for progress; NaN when unknown. */
+  /**
+   * Bytes of this partition's input still unread and in all (compressed size for .gz), for
+   * progress; NaN when unknown.
+   */
   readonly bytesTotal: number;
   readonly bytesRead: number;
-  /** The next at most `recordsMax` records, or null at the end of the input. The slice is valid until the next call. */
+  /**
+   * The next at most `recordsMax` records, or null at the end of the input. The slice is valid
+   * until the next call.
+   */
   read(recordsMax: number): Promise<Slice | null>;
   /** Position after the last slice returned; give it to `open` to continue there. */
   position(): SourcePosition;

@@ -1,4 +1,6 @@
-/** State that grows and shrinks: groups, ids and dictionary entries that expired leave it for good. */
+/**
+ * State that grows and shrinks: groups, ids and dictionary entries that expired leave it for good.
+ */
 import { afterEach, expect, test, vi } from "vitest";
 import { GroupStore } from "../../lib/engine/group-store.js";
 import {

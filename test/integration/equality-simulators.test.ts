@@ -1,4 +1,7 @@
-/** The simulators' events, out of order, late, duplicated and malformed, give the reference's tables. */
+/**
+ * The simulators' events, out of order, late, duplicated and malformed, give the reference's
+ * tables.
+ */
 import { expect, test } from "vitest";
 import { SIMULATIONS, type Simulation, simulate } from "../../lib/sources/simulate/simulate.js";
 import { writeSimulation } from "../../lib/sources/simulate/write-files.js";

@@ -1,4 +1,7 @@
-/** Random pipelines over random events: the engine's tables equal the SQL reference's, at any batch size. */
+/**
+ * Random pipelines over random events: the engine's tables equal the SQL reference's, at any batch
+ * size.
+ */
 import { expect, test } from "vitest";
 import { duckdb } from "../../lib/index.js";
 import { differencesBetween, differencesFromReference } from "./support/check.js";
@@ -41,7 +44,7 @@ test("random pipelines give the reference's tables", async () => {
   }
 }, 3_600_000);
 
-test("batches of 1, 7, 1,000 and 10,000 records give the same tables, to the last bit", async () => {
+test("batches of 1, 7, 1,000 and 10,000 records give the same tables, bit by bit", async () => {
   const seed = testSeed();
   const rounds = testRounds(6);
   for (let round = 0; round < rounds; round++) {

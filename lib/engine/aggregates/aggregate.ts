@@ -1,7 +1,7 @@
 /**
- * What every aggregate is to the engine: some number lanes a group, perhaps a `SlotMap`, a fold over
- * rows, a merge of two partials, and a final column. All are mergeable, so that panes, partitions
- * and sessions combine.
+ * What every aggregate is to the engine: some number lanes a group, perhaps a `SlotMap`, a fold
+ * over rows, a merge of two partials, and a final column. All are mergeable, so that panes,
+ * partitions and sessions combine.
  */
 import type { AggregateNode, ColumnType } from "../../define/definition.js";
 import type { Column, Vector } from "../batch.js";

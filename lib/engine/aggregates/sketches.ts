@@ -109,7 +109,9 @@ function rowHasher(column: Column): (row: number) => void {
   return (row) => hash128(bytes, row * 8, row * 8 + 8);
 }
 
-/** Ertl's improved raw estimator (arXiv:1702.01284, algorithm 6): no bias tables, any cardinality. */
+/**
+ * Ertl's improved raw estimator (arXiv:1702.01284, algorithm 6): no bias tables, any cardinality.
+ */
 function estimate(map: SlotMap, slot: number): number {
   const histogram = new Float64Array(HLL_RANK_BITS + 2);
   let set = 0;

@@ -1,4 +1,7 @@
-/** count, sum, avg, variance, stddev. Whole numbers and decimals are exact; doubles fold in log order. */
+/**
+ * count, sum, avg, variance, stddev. Whole numbers and decimals are exact; doubles fold in log
+ * order.
+ */
 import type { ColumnType } from "../../define/definition.js";
 import { MillpondError } from "../../errors.js";
 import type { Column } from "../batch.js";
@@ -149,7 +152,10 @@ export function avg(argType: ColumnType): Aggregate {
   };
 }
 
-/** Sample variance by Welford's recurrence; merged by Chan's formula. Lanes: n, mean, sum of squares. */
+/**
+ * Sample variance by Welford's recurrence; merged by Chan's formula. Lanes: n, mean, sum of
+ * squares.
+ */
 export function variance(argType: ColumnType, root: boolean): Aggregate {
   return {
     ...PLAIN,

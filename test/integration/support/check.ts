@@ -1,4 +1,6 @@
-/** Runs a pipeline and holds every table it wrote against the reference, or against another run's. */
+/**
+ * Runs a pipeline and holds every table it wrote against the reference, or against another run's.
+ */
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

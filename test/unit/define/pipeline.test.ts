@@ -136,8 +136,9 @@ test("a column that is not there is refused with file, table, column and a sugge
       .aggregate({ n: count() }),
   };
   const error = thrown(() => pipeline("p", wrong));
-  expect(error.message).toMatch(
-    /pipeline\.test\.ts:\d+: table "page_views": column "pagee" does not exist in stream "user_activity"; did you mean "page"\? It has: event_id, /,
+  expect(error.message).toMatch(/pipeline\.test\.ts:\d+: table "page_views": column "pagee"/);
+  expect(error.message).toContain(
+    'does not exist in stream "user_activity"; did you mean "page"? It has: event_id,',
   );
   expect(error).toMatchObject({ code: "DEFINITION", table: "page_views", column: "pagee" });
 });

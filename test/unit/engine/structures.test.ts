@@ -1,4 +1,6 @@
-/** The engine's own data structures against plain JavaScript maps and sets, over random operations. */
+/**
+ * The engine's own data structures against plain JavaScript maps and sets, over random operations.
+ */
 import { describe, expect, test } from "vitest";
 import { ByteReader, ByteWriter } from "../../../lib/engine/codec.js";
 import { SeenIds } from "../../../lib/engine/dedup.js";
