@@ -34,16 +34,16 @@ GROUP BY 1 ORDER BY 1`,
       "The longest rain of the year at each airport (sessions), and how flights fared in it",
     sql: `SELECT s.origin, strftime(session_start, '%d %b %H:%M') AS "from", wet_hours,
        round(rain, 2) AS inches, sum(d.cancelled) AS cancelled, sum(d.flights) AS flights
-FROM weather.rain_spells s
+FROM (FROM weather.rain_spells QUALIFY 1 =
+        row_number() OVER (PARTITION BY origin ORDER BY wet_hours DESC, session_start)) s
 JOIN flights.departures_hourly d ON d.origin = s.origin
  AND d.window_start BETWEEN s.session_start AND s.session_end
-GROUP BY ALL QUALIFY row_number() OVER (PARTITION BY s.origin ORDER BY wet_hours DESC) = 1
-ORDER BY s.origin`,
+GROUP BY ALL ORDER BY s.origin`,
   },
   {
     question: "Flights that left so late that their windows had closed (kept in the table late)",
     sql: `SELECT "table", count(*) AS events,
-  max(watermark - event_time) AS behind_watermark_at_most
+       round(max(epoch(watermark - event_time)) / 3600, 1) AS hours_behind_watermark_max
 FROM flights.late GROUP BY ALL ORDER BY 2 DESC`,
   },
 ];
