@@ -55,10 +55,10 @@ export function accountingRows(
       total(all, (c) => c.deadLetters[reason] ?? 0),
     ]);
     return {
-      ...NOTHING,
       kind: "stream",
       name,
       stream: name,
+      ...NOTHING,
       records: total(all, (c) => c.records),
       events: total(all, (c) => c.events),
       dead_letters: reasons.reduce((sum, [, count]) => sum + Number(count), 0),
@@ -75,7 +75,7 @@ function tableRow(
   counters: readonly PartitionCounters[],
   published: PublisherState,
 ): AccountingRow {
-  const row = { ...NOTHING, kind: "table" as const, name, stream };
+  const row = { kind: "table" as const, name, stream, ...NOTHING };
   if (shape.kind === "rows") return { ...row, rows: total(counters, (c) => c.rows[name] ?? 0) };
   return {
     ...row,
@@ -128,13 +128,21 @@ function* sums(facts: AccountingFacts): Generator<Sum> {
     const { name } = row;
     if (row.kind === "stream") {
       const right = row.events! + row.dead_letters!;
-      yield { what: `stream "${name}": records and events + dead letters`, left: row.records!, right };
+      yield {
+        what: `stream "${name}": records and events + dead letters`,
+        left: row.records!,
+        right,
+      };
     } else if (row.rows !== null) {
       const right = published.totals[name]?.publishedRows ?? 0;
       yield { what: `table "${name}": rows and rows handed to sinks`, left: row.rows, right };
     } else {
       const right = row.counted! + row.late! + row.duplicates!;
-      yield { what: `table "${name}": events and counted + late + duplicates`, left: row.events!, right };
+      yield {
+        what: `table "${name}": events and counted + late + duplicates`,
+        left: row.events!,
+        right,
+      };
     }
   }
   yield* productSums(facts);
@@ -150,7 +158,11 @@ function* productSums({ rows, published }: AccountingFacts): Generator<Sum> {
   const counted = (kind: string, column: string) =>
     rows.filter((row) => row.kind === kind).reduce((sum, row) => sum + Number(row[column] ?? 0), 0);
   const stored = (table: string) => published.totals[table]?.publishedRows ?? 0;
-  yield { what: "late events and rows of late", left: counted("table", "late"), right: stored("late") };
+  yield {
+    what: "late events and rows of late",
+    left: counted("table", "late"),
+    right: stored("late"),
+  };
   yield {
     what: "dead letters and rows of dead_letters",
     left: counted("stream", "dead_letters"),
@@ -172,6 +184,10 @@ function* publishedSums({ definition, rows, published }: AccountingFacts): Gener
       (published.totals[name]?.beyondReviseEvents ?? 0) +
       windows.reduce((sum, { events }) => sum + events, 0) +
       open.reduce((sum, { events }) => sum + events, 0);
-    yield { what: `table "${name}": events counted and events published`, left: row.counted!, right };
+    yield {
+      what: `table "${name}": events counted and events published`,
+      left: row.counted!,
+      right,
+    };
   }
 }
