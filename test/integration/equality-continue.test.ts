@@ -34,7 +34,9 @@ async function checkOne(seed: number): Promise<void> {
   const random = new Random(seed);
   const withLake = random.chance(0.15);
   const sinks = withLake ? [lake(), duckdb()] : [duckdb()];
-  const limits = { recordsMax: 1200, partitionsMax: 4, tablesMax: 4 };
+  // More partitions than are open at a time now and then.
+  const partitionsMax = random.chance(0.1) ? 24 : 4;
+  const limits = { recordsMax: 1200, partitionsMax, tablesMax: 4 };
   const options = { ...limits, sinks, settles: false, updates: true };
   await withScenario(random, options, async ({ workspace, pipeline, logs, about }) => {
     const [stopped, undisturbed] = [workspace.newOutput(), workspace.newOutput()];

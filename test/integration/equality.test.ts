@@ -51,3 +51,20 @@ test("batches of 1, 7, 1,000 and 10,000 records give the same tables, bit by bit
     await checkOne(seed + round, [10_000, 1000, 7, 1], 500);
   }
 }, 3_600_000);
+
+test("without a flush, exactly what has closed is published", async () => {
+  const seed = testSeed();
+  const rounds = testRounds(5);
+  for (let round = 0; round < rounds; round++) {
+    const random = new Random(seed + round);
+    const options = { ...OPTIONS, recordsMax: 2000, partitionsMax: 4 };
+    await withScenario(random, options, async ({ workspace, pipeline, logs, about }) => {
+      for (const [topic, log] of logs) await workspace.write(topic, log);
+      const out = workspace.newOutput();
+      const batchSize = random.pick([1, 97, 10_000]);
+      await workspace.run({ pipeline, out, batchSize, flush: false });
+      const closedOnly = { closedOnly: true };
+      expect(await differencesFromReference(pipeline, out, workspace, closedOnly), about).toBe("");
+    });
+  }
+}, 3_600_000);

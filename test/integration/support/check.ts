@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import type { Pipeline, TableNode } from "../../../lib/define/definition.js";
+import type { Pipeline, PipelineDefinition, TableNode } from "../../../lib/define/definition.js";
 import { runPipeline } from "../../../lib/runtime/run-pipeline.js";
 import { tableLayouts } from "../../../lib/sinks/layouts.js";
 import { readDatabase, readLake } from "../../contract/sinks-readers.js";
@@ -119,11 +119,15 @@ function keyOf({ shape }: TableNode): readonly string[] {
   return [start, ...shape.groupBy];
 }
 
-/** Differences of an output from the reference over the same files, "" if there are none. */
+/**
+ * Differences of an output from the reference over the same files, "" if there are none.
+ * `closedOnly`: the run was not flushed, so that only what has closed is there.
+ */
 export async function differencesFromReference(
   pipeline: Pipeline,
   out: string,
   workspace: Workspace,
+  { closedOnly = false } = {},
 ): Promise<string> {
   const { definition } = pipeline;
   const references = new Map(definition.references.map(({ name, path }) => [name, path]));
@@ -138,7 +142,12 @@ export async function differencesFromReference(
       table?: TableNode,
     ) => {
       const tolerances = table === undefined ? {} : tolerancesOf(table);
-      const text = compareTables(actual, await expected.table(name), key, { tolerances });
+      let rows: readonly Row[] = await expected.table(name);
+      if (closedOnly && table !== undefined) {
+        const partitions = files.filter(({ topic }) => topic === table.stream).length;
+        rows = await closedRows(expected.connection, definition, table, rows, partitions);
+      }
+      const text = compareTables(actual, rows, key, { tolerances });
       if (text !== "") found.push(`${name}: ${text}`);
     };
     await withResults([out], async (connection) => {
@@ -156,6 +165,39 @@ export async function differencesFromReference(
   } finally {
     expected.close();
   }
+}
+
+/** Windows that every partition has passed, and sessions that their own partition has. */
+async function closedRows(
+  connection: DuckDBConnection,
+  { streams }: PipelineDefinition,
+  { shape, stream: topic }: TableNode,
+  rows: readonly Row[],
+  partitions: number,
+): Promise<readonly Row[]> {
+  if (shape.kind === "rows") return rows;
+  const { key, latenessMs } = streams.find(({ name }) => name === topic)!;
+  const events = `work.${quoteName(`events_${topic}`)}`;
+  const passed = await readRows(
+    connection,
+    `SELECT __p, max(__t) - ${latenessMs} AS watermark FROM ${events} GROUP BY __p`,
+  );
+  const watermarks = new Map(passed.map((row) => [Number(row.__p), Number(row.watermark)]));
+  if (shape.window.kind !== "session") {
+    if (watermarks.size < partitions) return [];
+    const lowest = Math.min(...watermarks.values());
+    return rows.filter((row) => Number(row.window_end) <= lowest);
+  }
+  const { gapMs } = shape.window;
+  const owners = await readRows(
+    connection,
+    `SELECT DISTINCT ${quoteName(key!)} AS key, __p FROM ${events}`,
+  );
+  const partitionOf = new Map(owners.map((row) => [row.key, Number(row.__p)]));
+  return rows.filter((row) => {
+    const watermark = watermarks.get(partitionOf.get(row[key!])!)!;
+    return watermark > Number(row.session_end) + gapMs;
+  });
 }
 
 type ExpectedAccounting = Awaited<
