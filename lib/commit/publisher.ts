@@ -49,8 +49,8 @@ export interface PartitionFacts {
 
 export interface RoundOptions {
   readonly partitions: readonly PartitionFacts[];
-  /** Publish open windows as they stand. */
-  readonly flush: boolean;
+  /** Tables whose open windows are published as they stand. */
+  readonly flush: (table: string) => boolean;
   /** Every sink has taken the publications up to this sequence. */
   readonly sinksTookUpTo: number;
 }
@@ -135,7 +135,7 @@ export class Publisher {
     const moved = this.moveWatermarks(next, options.partitions);
     for (const [name, windowed] of this.tables) {
       if (windowed.plan.session) continue;
-      await this.publishWindows(next, name, windowed, options.flush);
+      await this.publishWindows(next, name, windowed, options.flush(name));
       this.dropSettled(next, name, windowed);
     }
     const kept = next.publications.filter(({ sequence }) => sequence > options.sinksTookUpTo);

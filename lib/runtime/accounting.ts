@@ -1,4 +1,6 @@
-/** I2 as rows: one a stream and one a table, added up over partitions, and the check of the sums. */
+/**
+ * I2 as rows: one a stream and one a table, added up over partitions, and the check of the sums.
+ */
 import type { PublisherState } from "../commit/publisher-state.js";
 import type { PipelineDefinition, TableNode } from "../define/definition.js";
 import type { PartitionCounters } from "../engine/fold.js";

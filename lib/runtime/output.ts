@@ -107,7 +107,11 @@ export function claimOutput(
 /** What changed, in a few words. */
 function changesBetween(before: PipelineDefinition, after: PipelineDefinition): string {
   const changed: string[] = [];
-  const compare = (what: string, a: readonly { name: string }[], b: readonly { name: string }[]) => {
+  const compare = (
+    what: string,
+    a: readonly { name: string }[],
+    b: readonly { name: string }[],
+  ) => {
     for (const name of new Set([...a, ...b].map((item) => item.name))) {
       const [x, y] = [a, b].map((list) => JSON.stringify(list.find((item) => item.name === name)));
       if (x !== y) changed.push(`${what} "${name}"`);

@@ -3,7 +3,7 @@ import type { Checkpoint, JsonObject } from "../commit/checkpoint.js";
 import { PartitionCommitter } from "../commit/committer.js";
 import { baseIsDue } from "../commit/decisions.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
-import { PartitionFold, type PartitionCounters } from "../engine/fold.js";
+import { type PartitionCounters, PartitionFold } from "../engine/fold.js";
 import type { StreamProgram } from "../engine/program.js";
 import { encodeSections, type Section } from "../engine/section.js";
 import { MillpondError } from "../errors.js";

@@ -1,6 +1,7 @@
 /** Reference tables for `enrich`: a CSV, JSON or Parquet file, read once into columns. */
-import * as fs from "node:fs";
+
 import { createHash } from "node:crypto";
+import * as fs from "node:fs";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { DuckDBInstance } from "@duckdb/node-api";

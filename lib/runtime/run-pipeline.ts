@@ -12,11 +12,12 @@ import { openFileSources } from "../sources/files/index.js";
 import type { PartitionSource } from "../sources/source.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
+import { goneSource } from "./gone-source.js";
 import { claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import type { PartitionMeta } from "./partition-run.js";
-import { loadReferences, type LoadedReferences } from "./references.js";
-import { LocalRunner, partitionId, type PartitionProgress, type Runner } from "./runner.js";
+import { type LoadedReferences, loadReferences } from "./references.js";
 import { applySinks, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
+import { LocalRunner, type PartitionProgress, partitionId, type Runner } from "./runner.js";
 import { startWorkers } from "./workers.js";
 
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
@@ -86,7 +87,8 @@ class Run {
   private sinksTookUpTo = 0;
   private readonly warnings: string[] = [];
   private recordsBefore = 0;
-  private updatedAt = performance.now();
+  private readonly startedAt = performance.now();
+  private readonly updatedAt = new Map<string, number>();
 
   constructor(
     options: RunOptions,
@@ -145,34 +147,37 @@ class Run {
       const turns = await Promise.all(running.map((runner) => runner.turn(taken)));
       running = running.filter((_, i) => !turns[i]!.ended);
       await this.publishUpdates();
-      await this.round(false);
+      await this.round(() => false);
       if (this.stagedBytes() > SINK_STEP_BYTES) await this.takeSinks();
       this.report("reading");
     }
     return false;
   }
 
+  /** Live tables (`updates`) whose time has come are published as they stand. */
   private async publishUpdates(): Promise<void> {
-    const live = this.definition.tables.filter((table) => table.emit.kind === "updates");
-    if (live.length === 0) return;
-    const everyMs = Math.min(
-      ...live.map(({ emit }) => (emit.kind === "updates" ? emit.everyMs : Number.POSITIVE_INFINITY)),
-    );
-    if (performance.now() - this.updatedAt < everyMs) return;
-    this.updatedAt = performance.now();
-    const names = new Set(live.map(({ name }) => name));
-    for (const runner of this.runners) await runner.publishUpdates(names);
-    await this.round(false);
+    const now = performance.now();
+    const due = new Set<string>();
+    for (const { name, emit } of this.definition.tables) {
+      if (emit.kind !== "updates") continue;
+      if (now - (this.updatedAt.get(name) ?? this.startedAt) < emit.everyMs) continue;
+      this.updatedAt.set(name, now);
+      due.add(name);
+    }
+    if (due.size === 0) return;
+    for (const runner of this.runners) await runner.publishUpdates(due);
+    await this.round((table) => due.has(table));
+    await this.takeSinks();
   }
 
   private async publish(flush: boolean): Promise<void> {
     this.report("publishing");
-    await this.round(flush);
+    await this.round(() => flush);
     await this.takeSinks();
-    await this.round(flush);
+    await this.round(() => flush);
   }
 
-  private async round(flush: boolean): Promise<void> {
+  private async round(flush: (table: string) => boolean): Promise<void> {
     const partitions = this.progress().map(({ facts }) => facts);
     await this.publisher.round({ partitions, flush, sinksTookUpTo: this.sinksTookUpTo });
   }
@@ -223,6 +228,8 @@ class Run {
       const { sources, missing } = await openFileSources({ path, stream, known });
       for (const name of missing) {
         this.warnings.push(`${name} was read before and is gone; its results stay`);
+        const source = goneSource(stream.name, known.get(name)!, name);
+        found.push({ stream: stream.name, source });
       }
       const all = Object.fromEntries([
         ...known,

@@ -1,8 +1,8 @@
 /** The sinks of a local run: which a definition asks for, and how they take publications. */
 import type { Publisher } from "../commit/publisher.js";
 import type { PipelineDefinition, SinkNode } from "../define/definition.js";
+import { type DuckdbSink, duckdbSink } from "../sinks/duckdb.js";
 import { Database } from "../sinks/duckdb-database.js";
-import { duckdbSink, type DuckdbSink } from "../sinks/duckdb.js";
 import { quoteName } from "../sinks/duckdb-types.js";
 import { lakeSink } from "../sinks/lake.js";
 import { tableLayouts } from "../sinks/layouts.js";

@@ -1,10 +1,11 @@
 /** Moves a set of partitions forward in this thread, the one that lags most first. */
-import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
 import type { PartitionSource } from "../sources/source.js";
-import { PartitionRun } from "./partition-run.js";
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import type { OutputPaths } from "./output.js";
+import { PartitionRun } from "./partition-run.js";
 
 /** Partitions with an open source and state at a time; more input files than that take turns. */
 const OPEN_PARTITIONS_MAX = 16;
@@ -33,7 +34,10 @@ export interface LocalRunnerOptions {
   readonly paths: OutputPaths;
   readonly pipeline: string;
   readonly definitionHash: string;
-  readonly partitions: readonly { readonly program: StreamProgram; readonly source: PartitionSource }[];
+  readonly partitions: readonly {
+    readonly program: StreamProgram;
+    readonly source: PartitionSource;
+  }[];
   readonly batchSize: number;
   /** Called after every slice. */
   readonly onSlice?: () => void;

@@ -6,6 +6,7 @@ import { loadPipeline } from "../cli/load-pipeline.js";
 import { compileStream } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { openFileSources } from "../sources/files/index.js";
+import { goneSource } from "./gone-source.js";
 import { outputPaths } from "./output.js";
 import { loadReferences } from "./references.js";
 import { LocalRunner } from "./runner.js";
@@ -21,9 +22,10 @@ async function makeRunner(setup: WorkerSetup): Promise<LocalRunner> {
     if (own.length === 0) continue;
     const known = new Map(own.map(({ label, partition }) => [label, partition]));
     const path = setup.inputs.get(stream.name)!;
-    const { sources } = await openFileSources({ path, stream, known });
+    const { sources, missing } = await openFileSources({ path, stream, known });
     const program = compileStream(definition, stream.name, { functions, references });
-    for (const source of sources) {
+    const gone = missing.map((name) => goneSource(stream.name, known.get(name)!, name));
+    for (const source of [...sources, ...gone]) {
       if (known.get(source.label) === source.partition) partitions.push({ program, source });
     }
   }
