@@ -34,6 +34,8 @@ export interface RunOptions {
   readonly workers: number;
   readonly pipelineFile?: string;
   readonly overrides?: ReadonlyMap<string, string>;
+  /** How long partitions work before results move on, in this thread; a second by default. */
+  readonly turnMs?: number;
   readonly onProgress?: (progress: RunProgress) => void;
   /** Ends the run after the current slices; what was committed stays. */
   readonly signal?: AbortSignal;
@@ -256,6 +258,7 @@ class Run {
         source,
       })),
       batchSize: options.batchSize,
+      ...(options.turnMs === undefined ? {} : { turnMs: options.turnMs }),
       onSlice: () => this.report("reading"),
     });
     await local.sweep(async () => referencedKeys(this.publisher.state));

@@ -10,7 +10,7 @@ import { PartitionRun } from "./partition-run.js";
 /** Partitions with an open source and state at a time; more input files than that take turns. */
 const OPEN_PARTITIONS_MAX = 16;
 /** A turn ends after so long, so that results and progress keep flowing. */
-const TURN_MS = 1_000;
+export const TURN_MS = 1_000;
 
 export interface PartitionProgress {
   readonly facts: PartitionFacts;
@@ -39,6 +39,8 @@ export interface LocalRunnerOptions {
     readonly source: PartitionSource;
   }[];
   readonly batchSize: number;
+  /** Length of a turn; `TURN_MS` by default. */
+  readonly turnMs?: number;
   /** Called after every slice. */
   readonly onSlice?: () => void;
 }
@@ -72,7 +74,7 @@ export class LocalRunner implements Runner {
 
   async turn(taken: Readonly<Record<string, number>>): Promise<{ ended: boolean }> {
     this.release(taken);
-    const until = performance.now() + TURN_MS;
+    const until = performance.now() + (this.options.turnMs ?? TURN_MS);
     do {
       while (this.active.size < OPEN_PARTITIONS_MAX && this.waiting.length > 0) {
         const run = this.waiting.shift()!;
