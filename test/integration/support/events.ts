@@ -108,7 +108,8 @@ export function* partitionLines(
       continue;
     }
     if (recent.length > 0 && random.chance(plan.duplicates)) {
-      yield recent[random.chance(0.7) ? recent.length - 1 : random.below(recent.length)];
+      const reach = Math.min(recent.length, random.pick([1, 12, 200]));
+      yield recent[recent.length - 1 - random.below(reach)];
       continue;
     }
     if (random.chance(0.6)) clock += Math.ceil((random.below(4) * 500) / plan.tickMs);
