@@ -84,8 +84,8 @@ export function claimOutput(
   if (found.format !== FORMAT_VERSION) {
     throw new MillpondError(
       "OUTPUT",
-      `${paths.dir} was written in format ${found.format}, this program writes ${FORMAT_VERSION}: ` +
-        "use the Millpond that wrote it, or give a new --out",
+      `${paths.dir} was written in format ${found.format}, this program writes ` +
+        `${FORMAT_VERSION}: use the Millpond that wrote it, or give a new --out`,
     );
   }
   if (found.pipeline !== definition.name) {

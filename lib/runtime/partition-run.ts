@@ -144,8 +144,8 @@ export class PartitionRun {
       throw new MillpondError(
         "CONFLICT",
         `another process moved ${this.source.topic} partition ${this.source.partition} ` +
-          `(${this.source.label}) at the same time; nothing is damaged and nothing counted twice: ` +
-          "let one of them finish, then run again",
+          `(${this.source.label}) at the same time; nothing is damaged and nothing counted ` +
+          "twice: let one of them finish, then run again",
       );
     }
     fold.saved();

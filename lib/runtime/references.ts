@@ -78,8 +78,8 @@ async function readReference(reference: ReferenceNode, file: string): Promise<Ba
         return `${value} AS ${quoteName(name)}`;
       })
       .join(", ");
-    const sql = `SELECT ${columns} FROM ${READERS[reference.format](file)} LIMIT ${REFERENCE_ROWS_MAX + 1}`;
-    const reader = await connection.runAndReadAll(sql);
+    const rows = `SELECT ${columns} FROM ${READERS[reference.format](file)}`;
+    const reader = await connection.runAndReadAll(`${rows} LIMIT ${REFERENCE_ROWS_MAX + 1}`);
     return referenceBatch(reference, reader.getColumns());
   } catch (cause) {
     if (cause instanceof MillpondError) throw cause;
@@ -99,8 +99,8 @@ function referenceBatch(reference: ReferenceNode, values: readonly (readonly unk
   if (rowCount > REFERENCE_ROWS_MAX) {
     throw new MillpondError(
       "LIMIT",
-      `reference "${reference.name}" has more than ${REFERENCE_ROWS_MAX} rows, which is too large ` +
-        "to keep in memory; filter the file first",
+      `reference "${reference.name}" has more than ${REFERENCE_ROWS_MAX} rows, which is too ` +
+        "large to keep in memory; filter the file first",
     );
   }
   const columns = reference.columns.map((node: ColumnNode, c) =>

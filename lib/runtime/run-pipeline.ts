@@ -1,4 +1,6 @@
-/** `millpond run`: a pipeline over input files, to the end of the input, into an output directory. */
+/**
+ * `millpond run`: a pipeline over input files, to the end of the input, into an output directory.
+ */
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
 import { Publisher } from "../commit/publisher.js";

@@ -1,4 +1,7 @@
-/** The right answers by one batch query each, in DuckDB over the raw files (nothing in them is late). */
+/**
+ * The right answers by one batch query each, in DuckDB over the raw files (nothing in them is
+ * late).
+ */
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
@@ -30,7 +33,8 @@ export async function writeReference(dir: string): Promise<void> {
   await connection.run(`SET TimeZone = 'UTC'; CREATE TABLE ev AS SELECT event_id, user_id,
     event_type, page, (amount * 100)::BIGINT AS cents,
     epoch_ms(try_cast(event_time AS TIMESTAMPTZ)) AS ts_ms
-    FROM read_json(${files}, format = 'newline_delimited', ignore_errors = true, columns = ${columns})
+    FROM read_json(${files}, format = 'newline_delimited', ignore_errors = true,
+      columns = ${columns})
     WHERE ts_ms IS NOT NULL AND regexp_matches(event_id, '-') AND user_id LIKE 'u%'
       AND event_type IS NOT NULL AND page IS NOT NULL`);
   for (const [name, sql] of [

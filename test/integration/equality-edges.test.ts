@@ -1,4 +1,7 @@
-/** Event times, lateness, gaps and reaches of a few seconds, so that every bound is often met exactly. */
+/**
+ * Event times, lateness, gaps and reaches of a few seconds, so that every bound is often met
+ * exactly.
+ */
 import { expect, test } from "vitest";
 import {
   count,

@@ -99,7 +99,7 @@ test("events beyond reviseFor are in no row, and accounted for", async () => {
   expect(accounting).toMatchObject({ counted: 5n, beyond_revise: 1n });
 });
 
-test("an open window beyond reviseFor is accounted for once, however often it is flushed", async () => {
+test("an open window beyond reviseFor counts once, however often it is flushed", async () => {
   const { windows, accounting } = await after(
     0,
     { partitions: [[1, 12, 40]] },
