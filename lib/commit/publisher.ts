@@ -22,6 +22,7 @@ import { MillpondError } from "../errors.js";
 import { CheckpointCell, newCommitId } from "./cell.js";
 import type { Checkpoint, OutboxEntry } from "./checkpoint.js";
 import { readOutbox } from "./committer.js";
+import { leftoverKeys } from "./decisions.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "./ports.js";
 import {
   emptyPublisherState,
@@ -74,7 +75,8 @@ export class Publisher {
   private readonly latenesses: ReadonlyMap<string, number>;
   private readonly definitionHash: string;
   private readonly id: string;
-  private batches: Uint8Array[] = [];
+  /** What this round's object will hold, by place. */
+  private batches = new Map<number, Uint8Array>();
   private batchBytes = 0;
   private objectKey = "";
   private takenKeys: string[] = [];
@@ -127,7 +129,7 @@ export class Publisher {
     const commitId = newCommitId();
     const generation = String(this.cell.nextGeneration).padStart(12, "0");
     this.objectKey = `${this.id}/publications/${generation}-${commitId}`;
-    this.batches = [];
+    this.batches = new Map();
     this.batchBytes = 0;
     this.entries = new Map();
     const next = structuredClone(this.state);
@@ -141,13 +143,25 @@ export class Publisher {
     const kept = next.publications.filter(({ sequence }) => sequence > options.sinksTookUpTo);
     const trimmed = kept.length < next.publications.length;
     next.publications = kept;
-    if (!taken && !moved && !trimmed && this.batches.length === 0) return false;
+    if (!taken && !moved && !trimmed && this.batches.size === 0) return false;
     await this.commit(next, commitId);
     const after = referencedKeys(this.state);
     const orphans = [...before, ...this.takenKeys].filter((key) => !after.has(key));
     this.takenKeys = [];
     await Promise.allSettled(orphans.map((key) => this.objects.delete(key)));
     return true;
+  }
+
+  /** Deletes what crashed rounds left behind; returns how many objects. */
+  async sweep(): Promise<number> {
+    const { current } = this.cell;
+    if (current === null) return 0;
+    const used = referencedKeys(this.state);
+    if (typeof current.attributes.stateKey === "string") used.add(current.attributes.stateKey);
+    const keys = await this.objects.list(`${this.id}/`);
+    const leftovers = leftoverKeys(keys, current.generation, used);
+    await Promise.allSettled(leftovers.map((key) => this.objects.delete(key)));
+    return leftovers.length;
   }
 
   /** The batch of a publication. */
@@ -209,9 +223,12 @@ export class Publisher {
     }
     const entry = this.windowEntry(next, section.table, section.start);
     const { partition } = facts;
+    // A copy among this round's own bytes: a partial is kept for `reviseFor`, and the object it
+    // came in, with all the slice's rows, must not be.
+    const kept = this.keepBytes(new Uint8Array(await this.bytesOf(place)));
     entry.partials = [
       ...entry.partials.filter((partial) => partial.partition !== partition),
-      { ...place, partition, open: section.open },
+      { ...kept, partition, open: section.open },
     ].sort((a, b) => a.partition - b.partition);
     entry.dirty = true;
   }
@@ -400,16 +417,19 @@ export class Publisher {
 
   /** Adds a batch to this round's object only. */
   private keep(batch: Batch): Place {
-    const bytes = encodeBatch(batch);
+    return this.keepBytes(encodeBatch(batch));
+  }
+
+  private keepBytes(bytes: Uint8Array): Place {
     const place = { key: this.objectKey, at: this.batchBytes, length: bytes.length };
-    this.batches.push(bytes);
+    this.batches.set(place.at, bytes);
     this.batchBytes += bytes.length;
     return place;
   }
 
   private async commit(next: PublisherState, commitId: string): Promise<void> {
-    if (this.batches.length > 0) {
-      await this.objects.putIfAbsent(this.objectKey, Buffer.concat(this.batches));
+    if (this.batches.size > 0) {
+      await this.objects.putIfAbsent(this.objectKey, Buffer.concat([...this.batches.values()]));
     }
     const text = Buffer.from(JSON.stringify(next), "utf8");
     const inline = text.length <= this.cell.payloadBytesMax;
@@ -441,23 +461,15 @@ export class Publisher {
   }
 
   private async bytesOf({ key, at, length }: Place): Promise<Uint8Array> {
-    if (key === this.objectKey && this.batches.length > 0) return this.pendingBytes(at);
+    // What this round keeps is not stored before its commit.
+    const pending = key === this.objectKey ? this.batches.get(at) : undefined;
+    if (pending !== undefined) return pending;
     if (this.recent?.key !== key) {
       const bytes = await this.objects.get(key);
       if (bytes === null) throw missing(key);
       this.recent = { key, bytes };
     }
     return this.recent.bytes.subarray(at, at + length);
-  }
-
-  /** A batch of this round that is not stored yet. */
-  private pendingBytes(at: number): Uint8Array {
-    let start = 0;
-    for (const bytes of this.batches) {
-      if (start === at) return bytes;
-      start += bytes.length;
-    }
-    throw new TypeError(`no batch of this round starts at ${at}`);
   }
 
   private windowed(table: string): WindowedTable {

@@ -125,6 +125,7 @@ class Run {
   async execute(): Promise<RunReport> {
     const partitions = await this.partitions();
     await this.publisher.load();
+    await this.publisher.sweep();
     this.runners = await this.startRunners(partitions);
     try {
       this.recordsBefore = this.totals().records;
