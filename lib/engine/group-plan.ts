@@ -9,6 +9,7 @@ import type {
 import { expressionType } from "../define/expression-types.js";
 import type { Aggregate } from "./aggregates/aggregate.js";
 import { aggregateFor } from "./aggregates/index.js";
+import type { Combine } from "./slot-map.js";
 
 /** Lane 0 of every group: how many events it holds. It carries the accounting (I2). */
 export const EVENTS_LANE = 0;
@@ -37,7 +38,7 @@ export interface GroupPlan {
   readonly dictionaryCount: number;
   /** Per slot map: its combination, and the dictionary of its keys or -1. */
   readonly maps: readonly {
-    readonly combine: "union" | "add" | "max";
+    readonly combine: Combine;
     readonly dictionary: number;
   }[];
   /** Per lane: the dictionary of the codes it holds or -1, and the lane that flags it. */
@@ -66,7 +67,7 @@ export function groupPlan(table: TableNode, columns: readonly ColumnNode[]): Gro
   }));
   const session = shape.window.kind === "session";
   let laneCount = session ? END_LANE + 1 : EVENTS_LANE + 1;
-  const maps: { combine: "union" | "add" | "max"; dictionary: number }[] = [];
+  const maps: { combine: Combine; dictionary: number }[] = [];
   const codeLanes: { lane: number; flag: number; dictionary: number }[] = [];
   const aggregates = shape.aggregates.map((node): AggregatePlan => {
     const argType = node.arg === undefined ? null : expressionType(node.arg, byName).type;

@@ -4,7 +4,7 @@
  * partial, and to merge such a partial in. Windows and sessions decide which slots live.
  */
 import { MillpondError } from "../errors.js";
-import type { CompareCodes, LaneSource } from "./aggregates/aggregate.js";
+import type { CompareCodes, LaneSource, Lanes } from "./aggregates/aggregate.js";
 import type { ByteReader, ByteWriter } from "./codec.js";
 import { Dictionary, growF64, growInt32 } from "./dictionary.js";
 import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
@@ -118,7 +118,7 @@ export class GroupStore {
       this.mergeLanes(to, from.lanes, slot);
       this.plan.maps.forEach(({ combine }, m) => {
         const map = this.maps[m]!;
-        from.maps[m]!.forEach(slot, (key, value) => combineEntry(map, combine, to, key, value));
+        from.maps[m]!.forEach(slot, (key, value) => map.combine(combine, to, key, value));
       });
     }
   }
@@ -130,7 +130,7 @@ export class GroupStore {
       const map = this.maps[m]!;
       const entries: [number, number][] = [];
       map.forEach(from, (key, value) => entries.push([key, value]));
-      for (const [key, value] of entries) combineEntry(map, combine, to, key, value);
+      for (const [key, value] of entries) map.combine(combine, to, key, value);
     });
     this.touch(to);
   }
@@ -210,8 +210,10 @@ export class GroupStore {
 
   /** True when most dictionary entries belong to groups that are gone. */
   get worthCompacting(): boolean {
+    const kept = this.maps.reduce((sum, { size }) => sum + size, this.live);
     return this.dictionaries.some((dictionary, d) => {
-      if (dictionary.count < 4096) return false;
+      // Dead entries fewer than what must be written anyway cost less than finding them.
+      if (dictionary.count < Math.max(4096, kept)) return false;
       return this.liveCodes(d).count * 2 < dictionary.count;
     });
   }
@@ -290,18 +292,23 @@ export class GroupStore {
         if (lanes[flag]![i] !== 0) lanes[lane]![i] = recodes[dictionary]![lanes[lane]![i]!]!;
       }
     }
+    if (this.live + count > this.capacity) this.grow(this.live + count);
     const slots = new Int32Array(count);
     for (let i = 0; i < count; i++) {
       slots[i] = this.slotToMerge(panes === null ? pane : panes[i]!, keys, i);
-      this.mergeLanes(slots[i]!, lanes, i);
+      this.mergeHead(slots[i]!, lanes, i);
       this.touch(slots[i]!);
     }
+    for (const { aggregate, base, dictionary } of this.plan.aggregates) {
+      if (aggregate.laneCount === 0) continue;
+      const to: LaneSource = { lanes: this.lanes, base };
+      const from: LaneSource = { lanes, base };
+      const compare = this.compare(dictionary);
+      for (let i = 0; i < count; i++) aggregate.merge(to, slots[i]!, from, i, compare);
+    }
     this.plan.maps.forEach(({ combine, dictionary }, m) => {
-      const map = this.maps[m]!;
-      map.read(reader, (i, key, value) => {
-        const code = dictionary < 0 ? key : recodes[dictionary]![key]!;
-        combineEntry(map, combine, slots[i]!, code, value);
-      });
+      const recode = dictionary < 0 ? null : recodes[dictionary]!;
+      this.maps[m]!.merge(reader, slots, recode, combine);
     });
   }
 
@@ -311,9 +318,14 @@ export class GroupStore {
     return this.plan.session ? this.insert(pane, keys, i, found) : found;
   }
 
-  private mergeLanes(slot: number, from: readonly (Float64Array | Int32Array)[], i: number): void {
+  /** The lanes that every group has. */
+  private mergeHead(slot: number, from: Lanes, i: number): void {
     this.lanes[EVENTS_LANE]![slot]! += from[EVENTS_LANE]![i]!;
     if (this.plan.session) this.mergeBounds(slot, from, i);
+  }
+
+  private mergeLanes(slot: number, from: Lanes, i: number): void {
+    this.mergeHead(slot, from, i);
     for (const { aggregate, base, dictionary } of this.plan.aggregates) {
       if (aggregate.laneCount === 0) continue;
       const to: LaneSource = { lanes: this.lanes, base };
@@ -321,7 +333,7 @@ export class GroupStore {
     }
   }
 
-  private mergeBounds(slot: number, from: readonly (Float64Array | Int32Array)[], i: number): void {
+  private mergeBounds(slot: number, from: Lanes, i: number): void {
     const [events, starts, ends] = this.lanes;
     const fresh = events![slot] === from[EVENTS_LANE]![i];
     starts![slot] = fresh ? from[1]![i]! : Math.min(starts![slot]!, from[1]![i]!);
@@ -465,18 +477,6 @@ export class GroupStore {
 
 function refuseCompare(): number {
   throw new TypeError("this aggregate has no dictionary to compare by");
-}
-
-function combineEntry(
-  map: SlotMap,
-  combine: "union" | "add" | "max",
-  slot: number,
-  key: number,
-  value: number,
-): void {
-  if (combine === "union") map.add(slot, key);
-  else if (combine === "add") map.addTo(slot, key, value);
-  else map.raiseTo(slot, key, value);
 }
 
 function hashKey(pane: number, codes: readonly Int32Array[], row: number): number {

@@ -18,6 +18,9 @@ const NEXT = 2;
 /** Epoch in which it was last listed as dirty. */
 const DIRTY = 3;
 
+/** How two values of one (slot, key) become one. */
+export type Combine = "union" | "add" | "max";
+
 export class SlotMap {
   /** Entries in use. */
   size = 0;
@@ -27,6 +30,8 @@ export class SlotMap {
   private heads = new Int32Array(64).fill(NONE);
   private countOf = new Int32Array(64);
   private index = new Int32Array(128);
+  /** False after a merge, until somebody looks an entry up. */
+  private indexed = true;
   /** Cells of the index in use, also by entries that are gone. */
   private cells = 0;
   private used = 0;
@@ -138,18 +143,87 @@ export class SlotMap {
     this.writeScratch(writer, at);
   }
 
-  /** Hands over entries that `write` or `writeSlots` of a map of this kind wrote. */
+  /** Hands over entries that `write` wrote. */
   read(reader: ByteReader, apply: (slot: number, key: number, value: number) => void): void {
-    const count = reader.u32();
-    reserveScratch(count);
+    const count = this.readScratch(reader);
     const { slots, keys, values } = scratch;
-    reader.columnInto(slots, count);
-    reader.columnInto(keys, count);
-    if (this.values !== null) reader.columnInto(values, count);
     this.reserve(this.size + count);
     for (let i = 0; i < count; i++) {
       apply(slots[i]!, keys[i]!, this.values === null ? 0 : values[i]!);
     }
+  }
+
+  /**
+   * Merges entries that `writeSlots` wrote: slot i there is `slotOf[i]` here, and keys go through
+   * `recode`, if there is one.
+   */
+  merge(reader: ByteReader, slotOf: Int32Array, recode: Int32Array | null, combine: Combine): void {
+    const count = this.readScratch(reader);
+    const { slots, keys, values } = scratch;
+    for (let i = 0; i < count; i++) slots[i] = slotOf[slots[i]!]!;
+    if (recode !== null) {
+      for (let i = 0; i < count; i++) keys[i] = recode[keys[i]!]!;
+      this.mergeRuns(count, combine);
+      return;
+    }
+    this.reserve(this.size + count);
+    for (let i = 0; i < count; i++) {
+      this.combine(combine, slots[i]!, keys[i]!, this.values === null ? 0 : values[i]!);
+    }
+  }
+
+  /** Adds the entry, or combines it with the one that is there. */
+  combine(combine: Combine, slot: number, key: number, value: number): void {
+    if (combine === "union") this.add(slot, key);
+    else if (combine === "add") this.addTo(slot, key, value);
+    else this.raiseTo(slot, key, value);
+  }
+
+  /**
+   * Merges the scratch columns, where entries of a slot stand together and keys are small. A table
+   * by key, filled with the entries the slot has, then finds them: a fraction of what probing the
+   * index takes, which is rebuilt once somebody asks for it.
+   */
+  private mergeRuns(count: number, combine: Combine): void {
+    const { slots, keys, values } = scratch;
+    this.growEntriesTo(this.used + count);
+    this.indexed = false;
+    let run = NONE;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[i]!;
+      if (slot !== run) {
+        run = slot;
+        this.markEntries(slot);
+      }
+      const key = keys[i]!;
+      let entry = markedEntry(key);
+      if (entry === NONE) {
+        entry = this.allocate(slot, key);
+        mark(key, entry);
+      }
+      if (this.values === null) continue;
+      const before = this.values[entry]!;
+      this.values[entry] = combine === "add" ? before + values[i]! : Math.max(before, values[i]!);
+      this.touch(entry);
+    }
+  }
+
+  private markEntries(slot: number): void {
+    nextMarks();
+    if (slot >= this.heads.length) return;
+    const { words } = this;
+    for (let e = this.heads[slot]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
+      mark(words[e * WORDS + KEY]!, e);
+    }
+  }
+
+  private readScratch(reader: ByteReader): number {
+    const count = reader.u32();
+    reserveScratch(count);
+    reader.columnInto(scratch.slots, count);
+    reader.columnInto(scratch.keys, count);
+    if (this.values !== null) reader.columnInto(scratch.values, count);
+    return count;
   }
 
   /** Marks everything as saved. */
@@ -160,6 +234,7 @@ export class SlotMap {
 
   /** The entry of (slot, key), made with value 0 if it is new. */
   private entry(slot: number, key: number): number {
+    if (!this.indexed) this.rehash(this.size);
     const { words, index } = this;
     const mask = index.length - 1;
     let at = mix(slot, key) & mask;
@@ -204,6 +279,10 @@ export class SlotMap {
     return entry;
   }
 
+  private growEntriesTo(needed: number): void {
+    if (needed * WORDS > this.words.length) this.growEntries(needed);
+  }
+
   private growEntries(needed: number): void {
     this.words = growInt32(this.words, needed * WORDS);
     if (this.values !== null) this.values = growF64(this.values, this.words.length / WORDS);
@@ -219,7 +298,7 @@ export class SlotMap {
   /** Makes room for `count` entries at once. */
   private reserve(count: number): void {
     if (count * 2 > this.index.length) this.rehash(count);
-    if (count * WORDS > this.words.length) this.growEntries(count);
+    this.growEntriesTo(count);
   }
 
   private rehash(count: number): void {
@@ -235,6 +314,7 @@ export class SlotMap {
       index[at] = e + 1;
     }
     this.index = index;
+    this.indexed = true;
     this.cells = this.size;
   }
 
@@ -258,6 +338,27 @@ function reserveScratch(count: number): void {
   scratch.slots = growInt32(scratch.slots, count);
   scratch.keys = growInt32(scratch.keys, count);
   scratch.values = growF64(scratch.values, count);
+}
+
+/** Entries of one slot by key, as pairs of the mark they were put under and the entry. */
+let marks = new Int32Array(2 * 1024);
+let currentMark = 0;
+
+function nextMarks(): void {
+  currentMark++;
+  if (currentMark < 0x7fffffff) return;
+  marks.fill(0);
+  currentMark = 1;
+}
+
+function mark(key: number, entry: number): void {
+  if (2 * key >= marks.length) marks = growInt32(marks, 2 * key + 2);
+  marks[2 * key] = currentMark;
+  marks[2 * key + 1] = entry;
+}
+
+function markedEntry(key: number): number {
+  return 2 * key < marks.length && marks[2 * key] === currentMark ? marks[2 * key + 1]! : NONE;
 }
 
 function mix(slot: number, key: number): number {
