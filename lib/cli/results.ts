@@ -11,7 +11,7 @@ import {
   StatementType,
 } from "@duckdb/node-api";
 import { MillpondError } from "../errors.js";
-import { outputPaths, readManifest } from "../runtime/output.js";
+import { LOCKED, outputPaths, readManifest } from "../runtime/output.js";
 import { DeltaTable } from "../sinks/delta-table.js";
 import { Database } from "../sinks/duckdb-database.js";
 import { nameList, quoteName, quoteText } from "../sinks/duckdb-types.js";
@@ -148,7 +148,7 @@ export class Results {
       await this.#connection.run("USE results");
     } catch (cause) {
       const message = cause instanceof Error ? cause.message : String(cause);
-      if (/lock/i.test(message)) {
+      if (LOCKED.test(message)) {
         throw new MillpondError("CONFLICT", `a run is writing to ${file}: try again when it ends`, {
           cause,
         });

@@ -7,6 +7,8 @@ import { toJson } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 
 const FORMAT_VERSION = 1;
+/** DuckDB's words for a file that another process holds; a path may contain "lock" as well. */
+export const LOCKED = /could not set lock|conflicting lock/i;
 
 export interface OutputPaths {
   readonly dir: string;
@@ -75,10 +77,14 @@ export function claimOutput(
       definitionHash,
       definition: JSON.parse(toJson(definition)) as PipelineDefinition,
     };
-    fs.mkdirSync(paths.dir, { recursive: true });
-    const temporary = `${paths.manifest}.tmp`;
-    fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
-    fs.renameSync(temporary, paths.manifest);
+    try {
+      fs.mkdirSync(paths.dir, { recursive: true });
+      const temporary = `${paths.manifest}.tmp`;
+      fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
+      fs.renameSync(temporary, paths.manifest);
+    } catch (cause) {
+      throw cannotWrite(paths, cause);
+    }
     return;
   }
   if (found.format !== FORMAT_VERSION) {
@@ -99,7 +105,7 @@ export function claimOutput(
   throw new MillpondError(
     "OUTPUT",
     `${paths.dir} was written by another version of pipeline "${definition.name}" ` +
-      `(${changesBetween(found.definition, definition)}). Results of two definitions do not mix: ` +
+      `(${changesBetween(found.definition, JSON.parse(toJson(definition)))}). Results of two definitions do not mix: ` +
       "give a new --out to process the input again, or go back to the old definition",
   );
 }
@@ -162,7 +168,7 @@ export async function lockOutput(paths: OutputPaths): Promise<OutputLock> {
   heldHere.add(paths.lock);
   try {
     fs.mkdirSync(path.dirname(paths.lock), { recursive: true });
-    const instance = await DuckDBInstance.create(paths.lock, { threads: "1" });
+    const instance = await openLock(paths.lock);
     return {
       release() {
         instance.closeSync();
@@ -171,13 +177,37 @@ export async function lockOutput(paths: OutputPaths): Promise<OutputLock> {
     };
   } catch (cause) {
     heldHere.delete(paths.lock);
-    if (cause instanceof Error && /lock/i.test(cause.message)) throw inUse(paths, cause);
-    throw new MillpondError(
-      "STORAGE",
-      `cannot write to ${paths.dir}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+    if (isLocked(cause)) throw inUse(paths, cause);
+    throw cannotWrite(paths, cause);
   }
+}
+
+async function openLock(file: string): Promise<DuckDBInstance> {
+  const open = () => DuckDBInstance.create(file, { threads: "1" });
+  try {
+    return await open();
+  } catch (error) {
+    // Nobody holds it, so what is wrong is its content: a disk that was full cut it short.
+    if (isLocked(error) || !/not a valid DuckDB|corrupt/i.test(String(error))) throw error;
+    fs.rmSync(file, { force: true });
+    return open();
+  }
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof Error && LOCKED.test(error.message);
+}
+
+const STORAGE_FULL = /ENOSPC|EDQUOT|EFBIG|EIO|No space left|quota exceeded/i;
+
+function cannotWrite(paths: OutputPaths, cause: unknown): MillpondError {
+  const found = cause instanceof Error ? cause.message : String(cause);
+  const isFull = STORAGE_FULL.test(found);
+  const advice = isFull
+    ? "free some space and run again"
+    : "give another --out, or this user write access to it";
+  const message = `cannot write to ${paths.dir}: ${found}; ${advice}`;
+  return new MillpondError(isFull ? "STORAGE" : "OUTPUT", message, { cause });
 }
 
 function inUse(paths: OutputPaths, cause: unknown): MillpondError {

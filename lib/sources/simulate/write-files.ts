@@ -24,7 +24,7 @@ export function writeSimulation(
   partitions: number,
   records: Iterable<SimulatedRecord>,
 ): SimulateSummary {
-  mkdirSync(directory, { recursive: true });
+  makeDirectory(directory);
   const old = readdirSync(directory).find((name) => /^part-\d+\.ndjson/.test(name));
   if (old !== undefined) {
     throw new MillpondError(
@@ -52,6 +52,16 @@ export function writeSimulation(
   const bytes = writers.reduce((sum, writer) => sum + writer.written, 0);
   const total = ok + late + duplicate + malformed;
   return { records: total, ok, late, duplicates: duplicate, malformed, bytes, files };
+}
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true });
+  } catch (cause) {
+    const found = cause instanceof Error ? cause.message : String(cause);
+    const message = `simulate: --out ${directory} cannot be made: ${found}; give another directory`;
+    throw new MillpondError("USAGE", message, { cause });
+  }
 }
 
 class LineFile {

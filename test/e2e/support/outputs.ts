@@ -8,13 +8,14 @@ export type Row = Readonly<Record<string, unknown>>;
 /** Rows of one SELECT, in which `{db}` and `{lake.<table>}` stand for an output's content. */
 export async function rowsOf(out: string, sql: string): Promise<Row[]> {
   const instance = await DuckDBInstance.create(":memory:", { threads: "1" });
+  const connection = await instance.connect();
   try {
-    const connection = await instance.connect();
     await connection.run("SET TimeZone = 'UTC'");
     await connection.run(`ATTACH '${path.join(out, "results.duckdb")}' AS db (READ_ONLY)`);
     const text = sql.replaceAll(/\{lake\.(\w+)\}/g, (_, table: string) => lakeRows(out, table));
     return (await connection.runAndReadAll(text.replaceAll("{db}", "db"))).getRowObjectsJson();
   } finally {
+    connection.closeSync();
     instance.closeSync();
   }
 }
@@ -49,8 +50,8 @@ export function lakeTables(out: string): string[] {
 /** One line for each table, of the database or the lake, whose rows are not the same. */
 export async function differences(one: string, other: string): Promise<string[]> {
   const instance = await DuckDBInstance.create(":memory:", { threads: "1" });
+  const connection = await instance.connect();
   try {
-    const connection = await instance.connect();
     await connection.run(`ATTACH '${path.join(one, "results.duckdb")}' AS a (READ_ONLY)`);
     await connection.run(`ATTACH '${path.join(other, "results.duckdb")}' AS b (READ_ONLY)`);
     const rows = async (sql: string) => (await connection.runAndReadAll(sql)).getRows();
@@ -75,6 +76,7 @@ export async function differences(one: string, other: string): Promise<string[]>
     }
     return found;
   } finally {
+    connection.closeSync();
     instance.closeSync();
   }
 }
