@@ -16,7 +16,7 @@ export interface DatabaseOptions {
 }
 
 /** DuckDB may take some more; a run holds two databases, and must stay under 512 MB. */
-const MEMORY_LIMIT = "192MB";
+const MEMORY_LIMIT = "128MB";
 
 export class Database {
   readonly #instance: DuckDBInstance;

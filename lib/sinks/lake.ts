@@ -41,11 +41,11 @@ export interface LakeSink extends Sink {
 const DAY_MS = 86_400_000;
 const RETENTION_MS = 7 * DAY_MS;
 /** What may be gathered in DuckDB before it is written to files. */
-const STAGED_BYTES_MAX = 32 * 1024 * 1024;
+const STAGED_BYTES_MAX = 16 * 1024 * 1024;
 const STAGED_ROWS_MAX = 1_000_000;
 const SMALL_FILE_BYTES = 32 * 1024 * 1024;
 const SMALL_FILES_MAX = 8;
-const MERGED_BYTES_MAX = 128 * 1024 * 1024;
+const MERGED_BYTES_MAX = 64 * 1024 * 1024;
 const PROGRESS = "_millpond/progress";
 const OWNER = "_millpond/lake.json";
 

@@ -35,7 +35,7 @@ export interface ReadLimits {
 const MIB = 1024 * 1024;
 
 export const READ_LIMITS: ReadLimits = {
-  blockBytes: 8 * MIB,
+  blockBytes: 2 * MIB,
   lineBytesMax: 64 * MIB,
   oversizeKeptBytes: MIB,
   sliceBytesMax: 32 * MIB,
