@@ -1,6 +1,7 @@
 /**
  * `millpond run`: a pipeline over input files, to the end of the input, into an output directory.
  */
+import { setImmediate } from "node:timers/promises";
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
 import { Publisher } from "../commit/publisher.js";
@@ -13,7 +14,12 @@ import type { Sink } from "../sinks/sink.js";
 import { openFileSources } from "../sources/files/index.js";
 import type { PartitionSource } from "../sources/source.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
-import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
+import {
+  type AccountingRow,
+  accountingRows,
+  checkAccounting,
+  type StreamCounters,
+} from "./accounting.js";
 import { goneSource } from "./gone-source.js";
 import { claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import type { PartitionMeta } from "./partition-run.js";
@@ -90,7 +96,6 @@ class Run {
   private runners: Runner[] = [];
   private sinksTookUpTo = 0;
   private readonly warnings: string[] = [];
-  private recordsBefore = 0;
   private readonly startedAt = performance.now();
   private readonly updatedAt = new Map<string, number>();
 
@@ -128,7 +133,7 @@ class Run {
     await this.publisher.sweep();
     this.runners = await this.startRunners(partitions);
     try {
-      this.recordsBefore = this.totals().records;
+      const recordsBefore = sumOfRecords(await this.storedCounters());
       const aborted = await this.read();
       if (this.options.flush && !aborted) {
         for (const runner of this.runners) await runner.flush(this.publisher.state.taken);
@@ -136,7 +141,7 @@ class Run {
       await this.publish(this.options.flush && !aborted);
       const accounting = await this.finish(aborted);
       this.report("done");
-      const records = this.totals().records - this.recordsBefore;
+      const records = sumOfRecords(await this.storedCounters()) - recordsBefore;
       return { out: this.paths.dir, accounting, records, warnings: this.allWarnings(), aborted };
     } finally {
       for (const runner of this.runners) await runner.close();
@@ -147,6 +152,8 @@ class Run {
   private async read(): Promise<boolean> {
     let running = this.runners;
     while (running.length > 0) {
+      // Work on buffered input never leaves the microtask queue, and signals wait outside it.
+      await setImmediate();
       if (this.options.signal?.aborted) return true;
       const { taken } = this.publisher.state;
       const turns = await Promise.all(running.map((runner) => runner.turn(taken)));
@@ -322,6 +329,10 @@ class Run {
   private allWarnings(): string[] {
     return [...this.warnings, ...this.progress().flatMap(({ warnings }) => warnings)];
   }
+}
+
+function sumOfRecords(partitions: readonly StreamCounters[]): number {
+  return partitions.reduce((sum, { counters }) => sum + counters.records, 0);
 }
 
 function lateIn(counters: PartitionMeta["counters"] | undefined): number {
