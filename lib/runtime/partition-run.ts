@@ -29,6 +29,23 @@ export interface PartitionRunOptions {
   readonly definitionHash: string;
 }
 
+/**
+ * Slices share a commit up to these bounds: a commit costs the same for one as for many, and a
+ * crash makes no more than this to be done again. Row tables make the bytes.
+ */
+const COMMIT_RECORDS_MAX = 100_000;
+const COMMIT_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What was folded since the last commit. */
+interface Pending {
+  records: number;
+  bytes: number;
+  nextOffset: number;
+  readonly sections: Section[];
+}
+
+const nothingPending = (): Pending => ({ records: 0, bytes: 0, nextOffset: 0, sections: [] });
+
 export class PartitionRun {
   readonly id: string;
   readonly source: PartitionSource;
@@ -43,6 +60,7 @@ export class PartitionRun {
   private readonly committer: PartitionCommitter;
   private fold: PartitionFold | null = null;
   private reader: PartitionReader | null = null;
+  private pending = nothingPending();
 
   constructor(options: PartitionRunOptions) {
     this.id = options.id;
@@ -53,8 +71,7 @@ export class PartitionRun {
 
   /** Greatest event time so far minus the lateness, epoch ms; -Infinity before the first event. */
   get watermark(): number {
-    const maxEventTime = this.checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY;
-    return maxEventTime - this.program.stream.latenessMs;
+    return this.fold?.watermark ?? Number.NEGATIVE_INFINITY;
   }
 
   get meta(): PartitionMeta | null {
@@ -69,15 +86,33 @@ export class PartitionRun {
     this.noteProgress(this.reader);
   }
 
-  /** Folds and commits the next slice; false at the end of the input. */
+  /** Folds the next slice, and commits once there is enough; false at the end of the input. */
   async step(recordsMax: number): Promise<boolean> {
     const reader = this.reader!;
     const slice = await reader.read(recordsMax);
     this.noteProgress(reader);
-    if (slice === null) return false;
-    const sections = this.fold!.process(slice);
-    await this.commit(slice.offsets[slice.count - 1]! + 1, sections, false);
+    if (slice === null) {
+      await this.settle();
+      return false;
+    }
+    const { pending } = this;
+    for (const section of this.fold!.process(slice)) {
+      pending.sections.push(section);
+      pending.bytes += section.bytes.length;
+    }
+    pending.records += slice.count;
+    pending.nextOffset = slice.offsets[slice.count - 1]! + 1;
+    const full = pending.records >= COMMIT_RECORDS_MAX || pending.bytes >= COMMIT_BYTES_MAX;
+    if (full) await this.settle();
     return true;
+  }
+
+  /** Commits what was folded since the last commit; before anything else is asked of the run. */
+  async settle(): Promise<void> {
+    const { records, nextOffset, sections } = this.pending;
+    if (records === 0) return;
+    await this.commit(nextOffset, sections, false);
+    this.pending = nothingPending();
   }
 
   /** Hands open windows over as they stand. Does nothing if that was done since the last slice. */
@@ -105,6 +140,7 @@ export class PartitionRun {
     await this.reader?.close();
     this.reader = null;
     this.fold = null;
+    this.pending = nothingPending();
   }
 
   /** Reads the checkpoint, and the state into a fresh fold. */

@@ -89,6 +89,7 @@ export class LocalRunner implements Runner {
         this.active.delete(run);
       }
     } while (performance.now() < until);
+    for (const run of this.active) await run.settle();
     return { ended: this.active.size === 0 && this.waiting.length === 0 };
   }
 
