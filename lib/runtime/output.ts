@@ -105,7 +105,8 @@ export function claimOutput(
   throw new MillpondError(
     "OUTPUT",
     `${paths.dir} was written by another version of pipeline "${definition.name}" ` +
-      `(${changesBetween(found.definition, JSON.parse(toJson(definition)))}). Results of two definitions do not mix: ` +
+      `(${changesBetween(found.definition, JSON.parse(toJson(definition)))}). ` +
+      "Results of two definitions do not mix: " +
       "give a new --out to process the input again, or go back to the old definition",
   );
 }

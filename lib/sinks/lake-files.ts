@@ -13,7 +13,9 @@ import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-type
 import type { LakeStorage } from "./lake-storage.js";
 
 /** Row groups are held in memory, and rows of bronze are long: half of DuckDB's default size. */
-const FILE_OPTIONS = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE 61440, RETURN_STATS true";
+const FILE_OPTIONS =
+  "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, " +
+  "ROW_GROUP_SIZE 61440, RETURN_STATS true";
 
 /** Rows of one table on their way into files. */
 export class RowStage {

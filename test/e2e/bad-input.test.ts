@@ -200,7 +200,7 @@ describe("bad input", () => {
     expect(sizes).toEqual(expected);
   });
 
-  test("empty and blank files hold no record; BOM, CRLF and a missing newline do no harm", async () => {
+  test("empty and blank files hold no record; BOM, CRLF, no last newline do no harm", async () => {
     for (const name of ["blank.ndjson", "empty.csv", "empty.ndjson", "empty.ndjson.gz"]) {
       expect([name, await eventsOf(name), await deadLettersOf(name)]).toEqual([name, [], []]);
     }
@@ -245,7 +245,7 @@ describe("bad input", () => {
     expect(windows).toEqual(rows);
   });
 
-  test("Parquet rows with a null or a wrong value are dead letters, the others events", async () => {
+  test("Parquet rows with a null or a wrong value are dead letters, others events", async () => {
     const file = path.join(dir, "rows.parquet");
     const instance = await DuckDBInstance.create(":memory:");
     const connection = await instance.connect();
