@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import {
@@ -85,14 +86,21 @@ describe("an output directory", () => {
   });
 
   test("of a stopped run can be continued", async () => {
-    const out = path.join(dir, "stopped");
-    const child = start(run(out, "--batch-size", "4", "--json"), {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    child.stderr?.once("data", () => child.kill("SIGINT"));
+    const [long, whole, out] = ["long", "whole", "stopped"].map((name) => path.join(dir, name));
+    const shape = ["--events", "400000", "--partitions", "2", "--rate", "2000"];
+    succeed("simulate", "activity", ...shape, "--out", long!);
+    const runLong = (to: string) => ["run", PIPELINE, "--input", long!, "--out", to];
+    succeed(...runLong(whole!));
+    const child = start(runLong(out!));
+    // A checkpoint: the run is on its way.
+    while (!fs.existsSync(path.join(out!, "state", "checkpoints", "activity", "activity"))) {
+      expect(child.exitCode).toBeNull();
+      await setTimeout(5);
+    }
+    child.kill("SIGINT");
     expect(await ended(child)).toBe(130);
-    succeed(...run(out));
-    expect(await differences(undisturbed, out)).toEqual([]);
+    succeed(...runLong(out!));
+    expect(await differences(whole!, out!)).toEqual([]);
   });
 });
 
