@@ -43,7 +43,7 @@ test("the same command again adds nothing", async () => {
   expect(await differences(once, out)).toEqual([]);
 });
 
-test("lines and files that came later are picked up; a last flush publishes what was open", async () => {
+test("lines and files that came later are picked up; a flush publishes what was open", async () => {
   const grown = path.join(dir, "grown");
   const out = path.join(dir, "grown-out");
   fs.mkdirSync(grown);
