@@ -33,18 +33,18 @@ export interface PartitionRunOptions {
  * Slices share a commit up to these bounds: a commit costs the same for one as for many, and a
  * crash makes no more than this to be done again. Row tables make the bytes.
  */
-const COMMIT_RECORDS_MAX = 100_000;
+const COMMIT_SLICES_MAX = 8;
 const COMMIT_BYTES_MAX = 4 * 1024 * 1024;
 
 /** What was folded since the last commit. */
 interface Pending {
-  records: number;
+  slices: number;
   bytes: number;
   nextOffset: number;
   readonly sections: Section[];
 }
 
-const nothingPending = (): Pending => ({ records: 0, bytes: 0, nextOffset: 0, sections: [] });
+const nothingPending = (): Pending => ({ slices: 0, bytes: 0, nextOffset: 0, sections: [] });
 
 export class PartitionRun {
   readonly id: string;
@@ -100,17 +100,17 @@ export class PartitionRun {
       pending.sections.push(section);
       pending.bytes += section.bytes.length;
     }
-    pending.records += slice.count;
+    pending.slices++;
     pending.nextOffset = slice.offsets[slice.count - 1]! + 1;
-    const full = pending.records >= COMMIT_RECORDS_MAX || pending.bytes >= COMMIT_BYTES_MAX;
+    const full = pending.slices >= COMMIT_SLICES_MAX || pending.bytes >= COMMIT_BYTES_MAX;
     if (full) await this.settle();
     return true;
   }
 
   /** Commits what was folded since the last commit; before anything else is asked of the run. */
   async settle(): Promise<void> {
-    const { records, nextOffset, sections } = this.pending;
-    if (records === 0) return;
+    const { slices, nextOffset, sections } = this.pending;
+    if (slices === 0) return;
     await this.commit(nextOffset, sections, false);
     this.pending = nothingPending();
   }
