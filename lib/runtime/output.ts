@@ -188,8 +188,8 @@ async function openLock(file: string): Promise<DuckDBInstance> {
   try {
     return await open();
   } catch (error) {
-    // Nobody holds it, so what is wrong is its content: a disk that was full cut it short.
-    if (isLocked(error) || !/not a valid DuckDB|corrupt/i.test(String(error))) throw error;
+    if (isLocked(error)) throw error;
+    // Nobody holds it, so what is wrong may be its content: a disk that was full cut it short.
     fs.rmSync(file, { force: true });
     return open();
   }

@@ -49,9 +49,10 @@ describe("a disk without room", () => {
     expect(await differences(undisturbed, out)).toEqual([]);
   });
 
-  test("that cut the lock's file short leaves no lock behind", async () => {
-    const out = path.join(dir, "cut-lock");
-    write(path.join(out, "state", "lock"), "cut");
+  test.each([0, 3, 4096, 6000])("that cut the lock at %i bytes locks nothing", async (bytes) => {
+    const out = path.join(dir, `cut-lock-${bytes}`);
+    const lock = fs.readFileSync(path.join(undisturbed, "state", "lock"));
+    write(path.join(out, "state", "lock"), lock.subarray(0, bytes));
     succeed(...run(out));
     expect(await differences(undisturbed, out)).toEqual([]);
   });
