@@ -65,14 +65,16 @@ async function query(sql: string, flags: QueryFlags): Promise<void> {
   try {
     const results = await Results.open(flags.out, format === "parquet" ? dir : undefined);
     const timer = setTimeout(() => results.interrupt(), flags.timeout * 1000);
-    const target = openTarget(flags.output);
+    let target: NodeJS.WritableStream | null = null;
     try {
       if (format === "parquet") {
         const file = path.join(dir, "result.parquet");
         await results.writeParquet(sql, file);
+        target = openTarget(flags.output);
         await writers.copyFile(file, target);
       } else {
         const rows = await results.select(sql);
+        target = openTarget(flags.output);
         await writers.writeRows(rows, format, target, flags.limit);
       }
     } catch (error) {
@@ -80,11 +82,16 @@ async function query(sql: string, flags: QueryFlags): Promise<void> {
     } finally {
       clearTimeout(timer);
       results.close();
-      if (target !== process.stdout) await new Promise<void>((done) => target.end(done));
+      await closeTarget(target);
     }
   } finally {
     fs.rmSync(dir, { recursive: true, force: true });
   }
+}
+
+async function closeTarget(target: NodeJS.WritableStream | null): Promise<void> {
+  if (target === null || target === process.stdout) return;
+  await new Promise<void>((done) => target.end(done));
 }
 
 function openTarget(file: string | undefined): NodeJS.WritableStream {

@@ -18,6 +18,7 @@ import {
   leftoverKeys,
   OUTBOX_ENTRIES_MAX,
   placeState,
+  STATE_BYTES_MAX,
   STATE_OBJECTS_MAX,
   STATE_PIECES_MAX,
   totalBytes,
@@ -325,6 +326,12 @@ function checkBounds(
   const pieces = objects.reduce((sum, object) => sum + object.pieceBytes.length, 0);
   const bounds: [name: string, found: number, max: number, advice: string][] = [
     ["outbox entries", checkpoint.outbox.length, OUTBOX_ENTRIES_MAX, "let the publisher catch up"],
+    [
+      "state bytes",
+      checkpoint.stateBytes,
+      STATE_BYTES_MAX,
+      "use shorter windows, or more partitions",
+    ],
     ["state objects", objects.length, STATE_OBJECTS_MAX, "commit a base"],
     ["state pieces", pieces + inlinePieceBytes.length, STATE_PIECES_MAX, "commit a base"],
     [

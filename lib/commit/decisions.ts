@@ -97,6 +97,8 @@ export const OUTBOX_ENTRIES_MAX = 10_000;
 export const STATE_OBJECTS_MAX = 64;
 export const STATE_PIECES_MAX = 4_096;
 export const ATTRIBUTES_BYTES_MAX = 1024 * 1024;
+/** State is held in memory, and its parts are addressed by 32 bits. */
+export const STATE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 
 export interface BaseFacts {
   readonly stateBytes: number;

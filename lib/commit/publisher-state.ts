@@ -61,6 +61,8 @@ export interface PublisherState {
   readonly sessions: Record<string, SessionEntry>;
   readonly totals: Record<string, TableTotals>;
   publications: PublicationEntry[];
+  /** Publications up to this sequence were taken by every sink and are gone. */
+  trimmedThrough: number;
 }
 
 export function emptyPublisherState(definitionHash: string): PublisherState {
@@ -73,6 +75,7 @@ export function emptyPublisherState(definitionHash: string): PublisherState {
     sessions: {},
     totals: {},
     publications: [],
+    trimmedThrough: 0,
   };
 }
 

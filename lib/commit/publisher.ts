@@ -60,6 +60,8 @@ export interface RoundOptions {
  * Bounds the memory of one merge: windows are published in runs of at most so many partial bytes.
  */
 const MERGE_BYTES_MAX = 32 * 1024 * 1024;
+/** The publisher's state names each of a table's windows (I6). */
+const WINDOWS_MAX = 500_000;
 
 interface WindowedTable {
   readonly table: TableNode;
@@ -80,6 +82,7 @@ export class Publisher {
   private batchBytes = 0;
   private objectKey = "";
   private takenKeys: string[] = [];
+  private divided: (Omit<Place, "length"> & DividedBatch) | null = null;
   /** This round's windows by table and start. */
   private entries = new Map<string, Map<number, WindowEntry>>();
   private recent: { key: string; bytes: Uint8Array } | null = null;
@@ -143,6 +146,7 @@ export class Publisher {
     const kept = next.publications.filter(({ sequence }) => sequence > options.sinksTookUpTo);
     const trimmed = kept.length < next.publications.length;
     next.publications = kept;
+    next.trimmedThrough = Math.max(next.trimmedThrough, options.sinksTookUpTo);
     if (!taken && !moved && !trimmed && this.batches.size === 0) return false;
     await this.commit(next, commitId);
     const after = referencedKeys(this.state);
@@ -257,6 +261,7 @@ export class Publisher {
     if (entry === undefined) {
       entry = { start, partials: [], dirty: true, published: null, events: 0 };
       next.windows[table]!.push(entry);
+      if (byStart.size > WINDOWS_MAX) throw tooManyWindows(table);
       byStart.set(start, entry);
     }
     return entry;
@@ -358,14 +363,26 @@ export class Publisher {
   ): Promise<void> {
     const store = mergePartials(plan, await this.partialsOf([window]));
     const keys = plan.keys.map(({ column }) => column.name);
-    const batch = withoutRetracted(decodeBatch(await this.bytesOf(window.published!)));
-    const before = rowsOfWindow(batch, window.start);
+    const before = await this.rowsPublished(window.published!, window.start);
     const { changed, full } = reviseWindow(before, windowRows(store, this.sizeOf(name)), keys);
     window.dirty = false;
     window.events = sum(eventsByStart(store).values());
     if (changed.rowCount === 0) return;
     this.publish(next, name, changed);
     window.published = this.keep(full);
+  }
+
+  /** A window's rows as published; a batch of many windows is decoded and divided once. */
+  private async rowsPublished(place: Place, start: number): Promise<Batch> {
+    const { key, at } = place;
+    if (this.divided?.key !== key || this.divided.at !== at) {
+      const batch = withoutRetracted(decodeBatch(await this.bytesOf(place)));
+      this.divided = { key, at, batch, rows: rowsByWindow(batch) };
+    }
+    const { batch, rows } = this.divided;
+    const indexes = Int32Array.from(rows.get(start) ?? []);
+    const columns = batch.columns.map((column) => gather(column, indexes, indexes.length));
+    return { rowCount: indexes.length, columns };
   }
 
   /** The windows' partials, by window, then by partition. Each object is read once. */
@@ -485,6 +502,14 @@ export class Publisher {
   }
 }
 
+function tooManyWindows(table: string): MillpondError {
+  return new MillpondError(
+    "LIMIT",
+    `table "${table}" has more than ${WINDOWS_MAX} windows that may still be revised: shorten ` +
+      "reviseFor, use longer windows, or give less input at a time",
+  );
+}
+
 function totals(state: PublisherState, table: string): TableTotals {
   state.totals[table] ??= {
     settledEvents: 0,
@@ -512,15 +537,23 @@ function* runsOf(windows: readonly WindowEntry[]): Generator<WindowEntry[]> {
   if (run.length > 0) yield run;
 }
 
-function rowsOfWindow(batch: Batch, start: number): Batch {
+interface DividedBatch {
+  readonly batch: Batch;
+  /** Rows by window start. */
+  readonly rows: ReadonlyMap<number, readonly number[]>;
+}
+
+function rowsByWindow(batch: Batch): Map<number, number[]> {
   const starts = batch.columns.find((column) => column.name === "window_start")!;
   if (starts.vector.kind !== "number") throw new TypeError("window_start is not a timestamp");
-  const { values } = starts.vector;
-  const rows: number[] = [];
-  for (let row = 0; row < batch.rowCount; row++) if (values[row] === start) rows.push(row);
-  const indexes = Int32Array.from(rows);
-  const columns = batch.columns.map((column) => gather(column, indexes, indexes.length));
-  return { rowCount: indexes.length, columns };
+  const rows = new Map<number, number[]>();
+  for (let row = 0; row < batch.rowCount; row++) {
+    const start = starts.vector.values[row]!;
+    const list = rows.get(start);
+    if (list === undefined) rows.set(start, [row]);
+    else list.push(row);
+  }
+  return rows;
 }
 
 function withoutRetracted(batch: Batch): Batch {

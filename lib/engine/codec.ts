@@ -133,10 +133,6 @@ export class ByteReader {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  get done(): boolean {
-    return this.at >= this.bytes.length;
-  }
-
   private take(count: number): number {
     const at = this.at;
     if (at + count > this.bytes.length) {

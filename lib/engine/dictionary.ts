@@ -98,10 +98,6 @@ export class Dictionary {
     return a === b ? 0 : Buffer.compare(this.bytesOf(a), this.bytesOf(b));
   }
 
-  get arenaBytes(): number {
-    return this.arenaLength;
-  }
-
   /** Entries from `from` on. */
   write(writer: ByteWriter, from: number): void {
     const count = this.count - from;

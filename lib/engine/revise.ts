@@ -180,6 +180,8 @@ function rowText(batch: Batch, names: readonly string[]): (row: number) => strin
       columns.map((column) => valueAt(column, row)),
       (_key, value: unknown) => {
         if (typeof value === "bigint") return `${value}n`;
+        // JSON would make null of them.
+        if (typeof value === "number" && !Number.isFinite(value)) return `${value}#`;
         return Object.is(value, -0) ? 0 : value;
       },
     );

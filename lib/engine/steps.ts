@@ -8,6 +8,7 @@ import type {
   TableNode,
 } from "../define/definition.js";
 import { expressionType } from "../define/expression-types.js";
+import { MillpondError } from "../errors.js";
 import type { Batch, Column } from "./batch.js";
 import { gather } from "./columns.js";
 import { byteRows, Dictionary, NULL_CODE } from "./dictionary.js";
@@ -154,7 +155,35 @@ function mapStep(
 ): Compiled {
   const map = context.functions.get(`${table.name}/${step.name}`);
   if (map === undefined) throw new TypeError(`no function is bound to ${table.name}/${step.name}`);
-  return { columns: step.output, run: (flow) => runMap(flow, map, step.output) };
+  const guarded: MapFunction = (row) => {
+    try {
+      return map(row);
+    } catch (cause) {
+      throw mapFailed(table.name, step.name, row, cause);
+    }
+  };
+  return { columns: step.output, run: (flow) => runMap(flow, guarded, step.output) };
+}
+
+/** Enough of the row to find it by. */
+const ROW_TEXT_MAX = 300;
+
+function mapFailed(
+  table: string,
+  name: string,
+  row: Readonly<Record<string, unknown>>,
+  cause: unknown,
+): MillpondError {
+  const plain = (_key: string, value: unknown) =>
+    typeof value === "bigint" ? value.toString() : value;
+  const text = JSON.stringify(row, plain).slice(0, ROW_TEXT_MAX);
+  return new MillpondError(
+    "DEFINITION",
+    `table "${table}": map "${name}" threw ${cause instanceof Error ? cause.message : String(cause)} ` +
+      `for ${text}; nothing of its slice was counted. Make the function handle such a row ` +
+      "(null leaves it out), and process the input into a new --out",
+    { cause },
+  );
 }
 
 function runMap(flow: Flow, map: MapFunction, output: readonly ColumnNode[]): Flow {

@@ -54,8 +54,9 @@ export class WindowOperator {
     this.store = new GroupStore(plan);
   }
 
+  /** Panes with something in them: for tumbling windows, the open windows. */
   get openWindows(): number {
-    return this.openStarts().length;
+    return this.panes.size;
   }
 
   process(input: TableInput, late: LateSink): void {

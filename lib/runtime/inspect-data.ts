@@ -12,6 +12,7 @@ import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { accountingRows, type StreamCounters } from "./accounting.js";
 import { type Manifest, type OutputPaths, outputPaths, readManifest } from "./output.js";
 import type { PartitionMeta } from "./partition-run.js";
+import { partitionPrefix } from "./runner.js";
 
 interface StoredPartition {
   readonly stream: string;
@@ -54,7 +55,7 @@ async function storedPartitions(
   const checkpoints = new FileCheckpointStore(paths.checkpoints);
   const found: StoredPartition[] = [];
   for (const { name: stream } of definition.streams) {
-    for (const id of await checkpoints.list(`${definition.name}/${stream}/`)) {
+    for (const id of await checkpoints.list(partitionPrefix(definition.name, stream))) {
       const item = await checkpoints.read(id);
       if (item === null) continue;
       const checkpoint = fromItem(id, item);

@@ -45,7 +45,11 @@ export function readManifest(paths: OutputPaths): Manifest | null {
   let text: string;
   try {
     text = fs.readFileSync(paths.manifest, "utf8");
-  } catch {
+  } catch (cause) {
+    if (cause instanceof Error && "code" in cause && cause.code !== "ENOENT") {
+      const advice = "make it readable, or give another --out";
+      throw new MillpondError("OUTPUT", `${paths.manifest} cannot be read: ${advice}`, { cause });
+    }
     return null;
   }
   try {
@@ -59,33 +63,37 @@ export function readManifest(paths: OutputPaths): Manifest | null {
   }
 }
 
-/**
- * Makes the directory this pipeline's, or checks that it already is. Throws `OUTPUT` for a
- * directory of something else, of another pipeline, or of a changed definition.
- */
+/** Makes the directory this pipeline's; under the lock, after `checkOutput`. */
 export function claimOutput(
   paths: OutputPaths,
   definition: PipelineDefinition,
   definitionHash: string,
 ): void {
+  if (checkOutput(paths, definition, definitionHash) === "claimed") return;
+  const manifest: Manifest = {
+    format: FORMAT_VERSION,
+    pipeline: definition.name,
+    definitionHash,
+    definition: JSON.parse(toJson(definition)) as PipelineDefinition,
+  };
+  const temporary = `${paths.manifest}.tmp`;
+  fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
+  fs.renameSync(temporary, paths.manifest);
+}
+
+/**
+ * Throws `OUTPUT` for a directory of something else, of another pipeline, or of a changed
+ * definition; changes nothing.
+ */
+export function checkOutput(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+  definitionHash: string,
+): "free" | "claimed" {
   const found = readManifest(paths);
   if (found === null) {
     refuseForeign(paths);
-    const manifest: Manifest = {
-      format: FORMAT_VERSION,
-      pipeline: definition.name,
-      definitionHash,
-      definition: JSON.parse(toJson(definition)) as PipelineDefinition,
-    };
-    try {
-      fs.mkdirSync(paths.dir, { recursive: true });
-      const temporary = `${paths.manifest}.tmp`;
-      fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
-      fs.renameSync(temporary, paths.manifest);
-    } catch (cause) {
-      throw cannotWrite(paths, cause);
-    }
-    return;
+    return "free";
   }
   if (found.format !== FORMAT_VERSION) {
     throw new MillpondError(
@@ -101,7 +109,7 @@ export function claimOutput(
         "give another --out",
     );
   }
-  if (found.definitionHash === definitionHash) return;
+  if (found.definitionHash === definitionHash) return "claimed";
   throw new MillpondError(
     "OUTPUT",
     `${paths.dir} was written by another version of pipeline "${definition.name}" ` +

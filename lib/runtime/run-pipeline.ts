@@ -5,12 +5,11 @@ import { setImmediate } from "node:timers/promises";
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
 import { Publisher } from "../commit/publisher.js";
-import { type PublisherState, referencedKeys } from "../commit/publisher-state.js";
+import { referencedKeys } from "../commit/publisher-state.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash as hashOf } from "../define/json.js";
 import { compileStream, type StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
-import type { Sink } from "../sinks/sink.js";
 import { openFileSources } from "../sources/files/index.js";
 import type { PartitionSource } from "../sources/source.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
@@ -21,11 +20,17 @@ import {
   type StreamCounters,
 } from "./accounting.js";
 import { goneSource } from "./gone-source.js";
-import { claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
+import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import type { PartitionMeta } from "./partition-run.js";
 import { type LoadedReferences, loadReferences } from "./references.js";
 import { applySinks, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
-import { LocalRunner, type PartitionProgress, partitionId, type Runner } from "./runner.js";
+import {
+  LocalRunner,
+  type PartitionProgress,
+  partitionId,
+  partitionPrefix,
+  type Runner,
+} from "./runner.js";
 import { startWorkers } from "./workers.js";
 
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
@@ -75,9 +80,10 @@ export async function runPipeline(options: RunOptions): Promise<RunReport> {
   const { definition } = options.pipeline;
   const references = await loadReferences(options.pipeline);
   const definitionHash = hashOf(definition, references.hashes);
-  claimOutput(paths, definition, definitionHash);
+  checkOutput(paths, definition, definitionHash);
   const lock = await lockOutput(paths);
   try {
+    claimOutput(paths, definition, definitionHash);
     return await new Run(options, paths, references, definitionHash).execute();
   } finally {
     lock.release();
@@ -213,7 +219,7 @@ class Run {
   private async storedCounters() {
     const counters = [];
     for (const { name: stream } of this.definition.streams) {
-      for (const id of await this.checkpoints.list(`${this.definition.name}/${stream}/`)) {
+      for (const id of await this.checkpoints.list(partitionPrefix(this.definition.name, stream))) {
         const item = await this.checkpoints.read(id);
         if (item === null) continue;
         const meta = fromItem(id, item).meta as unknown as PartitionMeta;
@@ -338,5 +344,3 @@ function sumOfRecords(partitions: readonly StreamCounters[]): number {
 function lateIn(counters: PartitionMeta["counters"] | undefined): number {
   return Object.values(counters?.tables ?? {}).reduce((sum, { late }) => sum + late, 0);
 }
-
-export type { PublisherState, Sink };

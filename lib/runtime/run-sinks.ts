@@ -1,6 +1,7 @@
 /** The sinks of a local run: which a definition asks for, and how they take publications. */
 import type { Publisher } from "../commit/publisher.js";
 import type { PipelineDefinition, SinkNode } from "../define/definition.js";
+import { MillpondError } from "../errors.js";
 import { type DuckdbSink, duckdbSink } from "../sinks/duckdb.js";
 import { Database } from "../sinks/duckdb-database.js";
 import { quoteName } from "../sinks/duckdb-types.js";
@@ -62,10 +63,11 @@ function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] 
 
 /** Brings every sink up to the publisher; returns the sequence that all of them have. */
 export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise<number> {
-  const { sequence, publications } = publisher.state;
+  const { sequence, publications, trimmedThrough } = publisher.state;
   for (const sink of sinks.all) {
     const taken = await sink.open();
     try {
+      if (taken < trimmedThrough) throw lostProgress(sink.name, taken, trimmedThrough);
       if (taken < sequence) await sink.apply(batches(taken), sequence);
     } finally {
       await sink.close();
@@ -80,6 +82,15 @@ export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise
       yield { sequence: entry.sequence, table: entry.table, batch };
     }
   }
+}
+
+function lostProgress(sink: string, taken: number, trimmedThrough: number): MillpondError {
+  return new MillpondError(
+    "OUTPUT",
+    `the ${sink} sink stands at publication ${taken}, but had taken ${trimmedThrough}: its files ` +
+      "were removed or replaced, and what it had is not kept elsewhere. Restore them, or process " +
+      "the input again into a new --out",
+  );
 }
 
 /** Rows of the append-only tables as the database really holds them. */
@@ -97,7 +108,7 @@ export async function storedRowCounts(
     const node = definition.sinks.find(({ kind }) => kind === "duckdb")!;
     for (const { name, kind } of chosen(tableLayouts(definition), node)) {
       if (kind !== "rows" && kind !== "late" && kind !== "dead_letters") continue;
-      const [row] = await database.rows(`SELECT count(*)::INTEGER AS n FROM ${quoteName(name)}`);
+      const [row] = await database.rows(`SELECT count(*) AS n FROM ${quoteName(name)}`);
       counts.set(name, Number(row?.n ?? 0));
     }
   } finally {

@@ -45,8 +45,13 @@ export interface LocalRunnerOptions {
   readonly onSlice?: () => void;
 }
 
+/** Ids of a stream's partitions begin with it; nothing else of a pipeline's does. */
+export function partitionPrefix(pipeline: string, stream: string): string {
+  return `${pipeline}/partitions/${stream}/`;
+}
+
 export function partitionId(pipeline: string, stream: string, partition: number): string {
-  return `${pipeline}/${stream}/${partition}`;
+  return `${partitionPrefix(pipeline, stream)}${partition}`;
 }
 
 export class LocalRunner implements Runner {

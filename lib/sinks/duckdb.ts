@@ -40,6 +40,18 @@ interface Pass {
   readonly staged: Map<string, BatchAppender>;
 }
 
+/** DuckDB makes a file by writing three headers of 4,096 bytes; before that it holds nothing. */
+const NEW_FILE_BYTES = 3 * 4096;
+
+/** Removes a file whose making was cut short, by kill -9 or a full disk: DuckDB can't open it. */
+async function removeUnfinished(file: string): Promise<void> {
+  const info = await fs.stat(file).catch(() => null);
+  if (info === null || !info.isFile() || info.size >= NEW_FILE_BYTES) return;
+  const start = await fs.readFile(file);
+  const isDuckdb = start.subarray(8, 12).toString("latin1") === "DUCK";
+  if (start.length === 0 || isDuckdb) await fs.rm(file);
+}
+
 class DuckdbFile implements DuckdbSink {
   readonly name = "duckdb";
   readonly #options: DuckdbOptions;
@@ -55,6 +67,7 @@ class DuckdbFile implements DuckdbSink {
   async open(): Promise<number> {
     const { file } = this.#options;
     await fs.mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    await removeUnfinished(file);
     const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
     this.#opened = database;
     try {

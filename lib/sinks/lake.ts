@@ -45,7 +45,7 @@ const STAGED_BYTES_MAX = 16 * 1024 * 1024;
 const STAGED_ROWS_MAX = 1_000_000;
 const SMALL_FILE_BYTES = 32 * 1024 * 1024;
 const SMALL_FILES_MAX = 8;
-const MERGED_BYTES_MAX = 64 * 1024 * 1024;
+const MERGED_BYTES_MAX = 128 * 1024 * 1024;
 const PROGRESS = "_millpond/progress";
 const OWNER = "_millpond/lake.json";
 

@@ -161,16 +161,26 @@ const LOG_GAMMA = Math.log(GAMMA);
 /** Values nearer to zero than this count as zero. */
 const SMALLEST = 1e-300;
 const ZERO_KEY = 0x7fffffff;
+/** What has no bucket: infinities, and not-a-number, which sorts last as in SQL. */
+const SPECIAL_KEYS = new Map([
+  [Number.POSITIVE_INFINITY, 0x7ffffffe],
+  [Number.NEGATIVE_INFINITY, 0x7ffffffd],
+  [Number.NaN, 0x7ffffffc],
+]);
+const SPECIAL_VALUES = new Map([...SPECIAL_KEYS].map(([value, key]) => [key, value]));
 /** Keys keep sign and bucket: 2 * bucket for positive values, 2 * bucket + 1 for negative ones. */
 const bucketOf = (magnitude: number): number => Math.ceil(Math.log(magnitude) / LOG_GAMMA);
 
 function keyOf(value: number): number {
   if (Math.abs(value) < SMALLEST) return ZERO_KEY;
+  if (!Number.isFinite(value)) return SPECIAL_KEYS.get(value)!;
   return value > 0 ? 2 * bucketOf(value) : 2 * bucketOf(-value) + 1;
 }
 
 function valueOfKey(key: number): number {
   if (key === ZERO_KEY) return 0;
+  const special = SPECIAL_VALUES.get(key);
+  if (special !== undefined) return special;
   const negative = (key & 1) !== 0;
   const magnitude = (2 * GAMMA ** ((negative ? key - 1 : key) / 2)) / (GAMMA + 1);
   return negative ? -magnitude : magnitude;
@@ -192,6 +202,11 @@ export function quantile(argType: ColumnType): Aggregate {
   };
 }
 
+function order(a: number, b: number): number {
+  if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
+  return a < b ? -1 : Number(a > b);
+}
+
 function quantileOf(map: SlotMap, slot: number, q: number): number | null {
   const buckets: { value: number; count: number }[] = [];
   let total = 0;
@@ -200,7 +215,7 @@ function quantileOf(map: SlotMap, slot: number, q: number): number | null {
     total += count;
   });
   if (total === 0) return null;
-  buckets.sort((a, b) => a.value - b.value);
+  buckets.sort((a, b) => order(a.value, b.value));
   const rank = Math.floor(q * (total - 1));
   let below = 0;
   for (const bucket of buckets) {

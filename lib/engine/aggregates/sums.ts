@@ -3,7 +3,6 @@
  * order.
  */
 import type { ColumnType } from "../../define/definition.js";
-import { MillpondError } from "../../errors.js";
 import type { Column } from "../batch.js";
 import { type Aggregate, type FinishInput, int64Halves, numbersOf, TWO_32 } from "./aggregate.js";
 import { countOutput, int64Output, numberOutput, type Output } from "./output.js";
@@ -95,20 +94,19 @@ function isDouble(type: ColumnType | null): boolean {
   return type?.kind === "double";
 }
 
+/** Digits of a decimal result: see `decimal` in the definition. */
+const DECIMAL_MAX = 10n ** 18n - 1n;
+
+/** Null beyond the result's type, as integer arithmetic in expressions is. */
 function wholeSumFinish(input: FinishInput): Output {
   const n = input.lanes[input.base + 2]!;
+  const decimal = input.argType?.kind === "decimal";
   return int64Output(input.count, (i) => {
     const slot = input.slots[i]!;
     if (n[slot] === 0) return null;
     const total = wholeTotal(input, slot);
-    if (BigInt.asIntN(64, total) !== total) {
-      throw new MillpondError(
-        "LIMIT",
-        `aggregate "${input.node.name}": a sum of ${total} does not fit 64 bits; ` +
-          "sum a double column instead (toDouble()), or use a shorter window",
-      );
-    }
-    return total;
+    if (decimal) return total > DECIMAL_MAX || total < -DECIMAL_MAX ? null : total;
+    return BigInt.asIntN(64, total) === total ? total : null;
   });
 }
 
