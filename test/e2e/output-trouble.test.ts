@@ -56,6 +56,17 @@ describe("a disk without room", () => {
     succeed(...run(out));
     expect(await differences(undisturbed, out)).toEqual([]);
   });
+
+  test.each([0, 4096, 8192])("that cut the new database at %i bytes is no harm", async (bytes) => {
+    const out = path.join(dir, `cut-database-${bytes}`);
+    const [manifest, database] = ["millpond.json", "results.duckdb"].map((name) =>
+      fs.readFileSync(path.join(undisturbed, name)),
+    );
+    write(path.join(out, "millpond.json"), manifest!);
+    write(path.join(out, "results.duckdb"), database!.subarray(0, bytes));
+    succeed(...run(out));
+    expect(await differences(undisturbed, out)).toEqual([]);
+  });
 });
 
 describe("an output directory", () => {
