@@ -5,6 +5,7 @@ import { DuckDBInstance } from "@duckdb/node-api";
 import type { PipelineDefinition } from "../define/definition.js";
 import { toJson } from "../define/json.js";
 import { MillpondError } from "../errors.js";
+import { codeOf } from "../stores/fs-errors.js";
 
 const FORMAT_VERSION = 1;
 /** DuckDB's words for a file that another process holds; a path may contain "lock" as well. */
@@ -46,7 +47,9 @@ export function readManifest(paths: OutputPaths): Manifest | null {
   try {
     text = fs.readFileSync(paths.manifest, "utf8");
   } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code !== "ENOENT") {
+    const code = codeOf(cause);
+    // ENOTDIR: the output is a file, which is for whoever claims it to say.
+    if (code !== "ENOENT" && code !== "ENOTDIR") {
       const advice = "make it readable, or give another --out";
       throw new MillpondError("OUTPUT", `${paths.manifest} cannot be read: ${advice}`, { cause });
     }
@@ -77,8 +80,12 @@ export function claimOutput(
     definition: JSON.parse(toJson(definition)) as PipelineDefinition,
   };
   const temporary = `${paths.manifest}.tmp`;
-  fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
-  fs.renameSync(temporary, paths.manifest);
+  try {
+    fs.writeFileSync(temporary, `${JSON.stringify(manifest, null, 2)}\n`);
+    fs.renameSync(temporary, paths.manifest);
+  } catch (cause) {
+    throw cannotWrite(paths, cause);
+  }
 }
 
 /**

@@ -105,7 +105,7 @@ describe("an output directory", () => {
     succeed(...runLong(whole!));
     const child = start(runLong(out!));
     // A checkpoint: the run is on its way.
-    while (!fs.existsSync(path.join(out!, "state", "checkpoints", "activity", "activity"))) {
+    while (!fs.existsSync(path.join(out!, "state", "checkpoints", "activity", "partitions"))) {
       expect(child.exitCode).toBeNull();
       await setTimeout(5);
     }
