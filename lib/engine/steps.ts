@@ -177,10 +177,10 @@ function mapFailed(
   const plain = (_key: string, value: unknown) =>
     typeof value === "bigint" ? value.toString() : value;
   const text = JSON.stringify(row, plain).slice(0, ROW_TEXT_MAX);
+  const reason = cause instanceof Error ? cause.message : String(cause);
   return new MillpondError(
     "DEFINITION",
-    `table "${table}": map "${name}" threw ${cause instanceof Error ? cause.message : String(cause)} ` +
-      `for ${text}; nothing of its slice was counted. Make the function handle such a row ` +
+    `table "${table}": map "${name}" threw ${reason} for ${text}; nothing of its slice was counted. Make the function handle such a row ` +
       "(null leaves it out), and process the input into a new --out",
     { cause },
   );

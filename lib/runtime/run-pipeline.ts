@@ -81,6 +81,11 @@ export async function runPipeline(options: RunOptions): Promise<RunReport> {
   const references = await loadReferences(options.pipeline);
   const definitionHash = hashOf(definition, references.hashes);
   checkOutput(paths, definition, definitionHash);
+  // An input that cannot be read must not leave a claimed directory behind.
+  for (const stream of definition.streams) {
+    const path = options.inputs.get(stream.name);
+    if (path !== undefined) await openFileSources({ path, stream, known: new Map() });
+  }
   const lock = await lockOutput(paths);
   try {
     claimOutput(paths, definition, definitionHash);
@@ -249,6 +254,7 @@ class Run {
         const source = goneSource(stream.name, known.get(name)!, name);
         found.push({ stream: stream.name, source });
       }
+      if (sources.length === 0) this.warnings.push(`${path} holds no files to read`);
       const all = Object.fromEntries([
         ...known,
         ...sources.map(({ label, partition }) => [label, partition]),
