@@ -180,8 +180,9 @@ function mapFailed(
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new MillpondError(
     "DEFINITION",
-    `table "${table}": map "${name}" threw ${reason} for ${text}; nothing of its slice was counted. Make the function handle such a row ` +
-      "(null leaves it out), and process the input into a new --out",
+    `table "${table}": map "${name}" threw ${reason} for ${text}; nothing of its slice was ` +
+      "counted. Make the function handle such a row (null leaves it out), and process the input " +
+      "into a new --out",
     { cause },
   );
 }
