@@ -9,7 +9,7 @@ import { field, referenceDecode, referenceIso, sliceOf, streamOf } from "./suppo
 const SEED = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000);
 const RECORDS = Number(process.env.FUZZ_RECORDS ?? 20_000);
 
-/** Keys are far apart, so that no mutation turns one into another and makes a repeated key. */
+/** Keys are far apart, so that a mutation hardly turns one into another; see `mayRepeatTime`. */
 const FIELDS: readonly FieldNode[] = [
   field("textual", "string"),
   field("chosen", "string", { oneOf: ["yes", "no", "é"] }),
@@ -113,6 +113,14 @@ function mutated(random: Random, record: string): string {
   return chars.join("");
 }
 
+/**
+ * Three mutations can turn "nest" into a second "t" (seed 370249 did): malformed for the decoder,
+ * while the reference's JSON.parse takes the last one. Which is meant, decoder.test.ts says.
+ */
+function mayRepeatTime(record: string): boolean {
+  return (record.match(/"t"\s*:/g) ?? []).length > 1;
+}
+
 it(`agrees with the reference on ${RECORDS} records (FUZZ_SEED=${SEED})`, () => {
   const random = randomFrom(SEED);
   const records = Array.from({ length: RECORDS }, () => {
@@ -139,6 +147,7 @@ it(`agrees with the reference on ${RECORDS} records (FUZZ_SEED=${SEED})`, () => 
         expect(decoded.rows[row]).toBe(index);
         row += 1;
       }
+      if (mayRepeatTime(record)) return;
       const expected = referenceDecode(stream.fields, record);
       expect(actual, `FUZZ_SEED=${SEED}: ${record}`).toStrictEqual(expected);
     });
