@@ -14,6 +14,11 @@ export interface OutboxEntry {
   readonly sequence: number;
   readonly key: string;
   readonly bytes: number;
+  /**
+   * The partition's greatest event time as of this entry, epoch ms, so that a backlog can be taken
+   * in steps; null before the first event.
+   */
+  readonly maxEventTime: number | null;
 }
 
 /** What a caller decides per commit; the rest of a checkpoint is the committer's. */
@@ -56,10 +61,11 @@ export function toAttributes(checkpoint: Checkpoint): Record<string, unknown> {
   const { generation: _generation, commitId: _commitId, outbox, ...rest } = checkpoint;
   return {
     ...rest,
-    outbox: outbox.map(({ sequence, key, bytes }) => [
+    outbox: outbox.map(({ sequence, key, bytes, maxEventTime }) => [
       sequence,
       key.slice(key.lastIndexOf("-") + 1),
       bytes,
+      maxEventTime,
     ]),
   };
 }
@@ -92,6 +98,7 @@ export function fromItem(id: string, item: CheckpointItem): Checkpoint {
         sequence,
         key: outboxKey(id, sequence, fields.string("1")),
         bytes: fields.number("2"),
+        maxEventTime: fields.get("3") === null ? null : fields.number("3"),
       };
     }),
     nextOutboxSequence: read.number("nextOutboxSequence"),

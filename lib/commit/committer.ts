@@ -197,7 +197,8 @@ export class PartitionCommitter {
     );
     if (request.outbox !== null) {
       const key = outboxKey(this.id, sequence, commitId);
-      outbox.push({ sequence, key, bytes: request.outbox.length });
+      const { maxEventTime } = request;
+      outbox.push({ sequence, key, bytes: request.outbox.length, maxEventTime });
       puts.push({ key, bytes: request.outbox });
     }
     const isDelta = kind === "delta";
