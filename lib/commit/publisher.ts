@@ -448,7 +448,8 @@ export class Publisher {
     if (!inline) await this.objects.putIfAbsent(stateKey, text);
     const previous = this.cell.current?.attributes.stateKey;
     const result = await this.cell.swap(
-      { sequence: next.sequence, stateKey: inline ? null : stateKey },
+      // `taken` stands here as well, for processors to read without the state.
+      { sequence: next.sequence, stateKey: inline ? null : stateKey, taken: next.taken },
       inline ? text : new Uint8Array(),
       commitId,
     );
