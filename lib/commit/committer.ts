@@ -198,7 +198,8 @@ export class PartitionCommitter {
     if (request.outbox !== null) {
       const key = outboxKey(this.id, sequence, commitId);
       const { maxEventTime } = request;
-      outbox.push({ sequence, key, bytes: request.outbox.length, maxEventTime });
+      const bytes = request.outbox.length;
+      outbox.push({ sequence, key, bytes, maxEventTime, committedAtMs: Date.now() });
       puts.push({ key, bytes: request.outbox });
     }
     const isDelta = kind === "delta";
