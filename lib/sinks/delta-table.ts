@@ -185,14 +185,16 @@ export class DeltaTable {
   }
 
   async #readCheckpoint(snapshot: Snapshot, version: number): Promise<void> {
-    const uri = this.#storage.uri(checkpointPath(this.name, version));
+    const name = checkpointPath(this.name, version);
     const columns = Object.keys(CHECKPOINT_COLUMNS);
     const fields = columns.map((column) => `'${column}': "${column}"`).join(", ");
-    const rows = await this.#database.rows(
-      `SELECT to_json({${fields}})::VARCHAR AS action FROM read_parquet(${quoteText(uri)})`,
+    const rows = await this.#storage.withLocal([name], ([file = ""]) =>
+      this.#database.rows(
+        `SELECT to_json({${fields}})::VARCHAR AS action FROM read_parquet(${quoteText(file)})`,
+      ),
     );
     const lines = rows.map(({ action }) => String(action)).join("\n");
-    applyActions(snapshot, version, decodeActions(new TextEncoder().encode(lines), uri));
+    applyActions(snapshot, version, decodeActions(new TextEncoder().encode(lines), name));
   }
 
   /** Written by DuckDB from the actions as JSON; `_last_checkpoint` is a hint for other readers. */

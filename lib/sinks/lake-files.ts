@@ -122,10 +122,13 @@ export async function mergeFiles(
 ): Promise<AddFile> {
   await fs.mkdir(storage.tempDir, { recursive: true });
   const target = path.join(storage.tempDir, `${randomUUID()}.parquet`);
-  const uris = inputs.map((file) => quoteText(storage.uri(storedPath(table, file))));
-  const rows = await database.rows(
-    `COPY (SELECT ${nameList(columns)} FROM read_parquet([${uris.join(", ")}], ` +
-      `hive_partitioning = false)) TO ${quoteText(target)} (${FILE_OPTIONS})`,
+  const paths = inputs.map((file) => storedPath(table, file));
+  const rows = await storage.withLocal(paths, (files) =>
+    database.rows(
+      `COPY (SELECT ${nameList(columns)} FROM ` +
+        `read_parquet([${files.map(quoteText).join(", ")}], hive_partitioning = false)) ` +
+        `TO ${quoteText(target)} (${FILE_OPTIONS})`,
+    ),
   );
   const date = inputs[0].partitionValues[PARTITION_COLUMN];
   return publish(storage, table, { ...parseWritten(rows[0], columns), date }, false);

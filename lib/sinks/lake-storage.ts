@@ -19,8 +19,13 @@ export interface LakeStorage {
   list(folder: string, after?: string): Promise<string[]>;
   /** No error when absent. */
   delete(path: string): Promise<void>;
-  /** What DuckDB reads the file by. */
+  /** What other readers find the file by. */
   uri(path: string): string;
+  /**
+   * Do `work` with local copies of these files (or the files themselves), which are gone when it
+   * ends. Throws `MillpondError("STORAGE")` when one is absent.
+   */
+  withLocal<T>(paths: readonly string[], work: (files: string[]) => Promise<T>): Promise<T>;
   /** A local folder for files that are being made; its content may be deleted at any open. */
   readonly tempDir: string;
 }
@@ -90,6 +95,10 @@ export class LocalLakeStorage implements LakeStorage {
 
   uri(name: string): string {
     return path.join(this.#root, name);
+  }
+
+  withLocal<T>(paths: readonly string[], work: (files: string[]) => Promise<T>): Promise<T> {
+    return work(paths.map((name) => this.uri(name)));
   }
 
   async #stage(bytes: Uint8Array): Promise<string> {

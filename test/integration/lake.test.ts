@@ -80,6 +80,10 @@ class FaultyStorage implements LakeStorage {
     return this.#inner.uri(name);
   }
 
+  withLocal<T>(paths: readonly string[], work: (files: string[]) => Promise<T>): Promise<T> {
+    return this.#inner.withLocal(paths, work);
+  }
+
   get(name: string) {
     return this.#inner.get(name);
   }
