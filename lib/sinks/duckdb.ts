@@ -8,6 +8,7 @@ import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { Database } from "./duckdb-database.js";
 import type { BatchAppender } from "./duckdb-rows.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
@@ -66,7 +67,7 @@ class DuckdbFile implements DuckdbSink {
 
   async open(): Promise<number> {
     const { file } = this.#options;
-    await fs.mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
     const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
     this.#opened = database;
