@@ -77,7 +77,7 @@ export class PartitionRun {
   }
 
   get meta(): PartitionMeta | null {
-    return (this.checkpoint?.meta as unknown as PartitionMeta | undefined) ?? null;
+    return this.checkpoint === null ? null : metaOf(this.checkpoint);
   }
 
   /** Restores the state and opens the source where the checkpoint left it. */
@@ -189,6 +189,11 @@ export class PartitionRun {
     fold.saved();
     this.checkpoint = result.checkpoint;
   }
+}
+
+/** What `partitionMeta` wrote. */
+export function metaOf({ meta }: Checkpoint): PartitionMeta {
+  return meta as unknown as PartitionMeta;
 }
 
 /** What the next checkpoint of `fold`'s partition says about it. */
