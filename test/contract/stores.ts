@@ -1,6 +1,7 @@
 /** What every pair of stores must do, whatever it is made of: one suite for all of them. */
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ATTRIBUTES_BYTES_MAX } from "../../lib/commit/decisions.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "../../lib/commit/ports.js";
 
 export interface Clients {
@@ -79,10 +80,15 @@ function describeCheckpoints(store: () => CheckpointStore): void {
     }
   });
 
-  it("takes a payload of the size it allows", async () => {
+  it("takes the largest payload it allows with the largest attributes of a commit", async () => {
     const payload = new Uint8Array(store().payloadBytesMax).fill(7);
-    expect(await store().compareAndSwap("x", item(1, "a", payload))).toBe("committed");
-    expect((await store().read("x"))?.payload.length).toBe(payload.length);
+    const text = "é".repeat((ATTRIBUTES_BYTES_MAX - Buffer.byteLength('{"text":""}')) / 2);
+    const largest = { ...item(1, "a".repeat(16), payload), attributes: { text } };
+    const id = `${"p".repeat(128)}/partitions/${"s".repeat(128)}/${2 ** 31 - 1}`;
+    expect(await store().compareAndSwap(id, largest)).toBe("committed");
+    const read = await store().read(id);
+    expect(read?.payload.length).toBe(payload.length);
+    expect(read?.attributes.text).toBe(text);
   });
 
   it("refuses a generation that does not follow the stored one, and writes nothing", async () => {
