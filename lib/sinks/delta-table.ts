@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import {
   type Action,
   applyActions,
@@ -203,7 +204,7 @@ export class DeltaTable {
     const { version } = this.#snapshot;
     const actions = checkpointActions(this.#snapshot);
     const { tempDir } = this.#storage;
-    await fs.mkdir(tempDir, { recursive: true });
+    makeDirectory(tempDir);
     const source = path.join(tempDir, `${randomUUID()}.json`);
     const target = path.join(tempDir, `${randomUUID()}.parquet`);
     const types = Object.entries(CHECKPOINT_COLUMNS)

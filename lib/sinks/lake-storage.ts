@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 
 /** A local file to be taken over (moved), or bytes. */
 export type Content = Uint8Array | { readonly file: string };
@@ -45,7 +46,7 @@ export class LocalLakeStorage implements LakeStorage {
     return explained(`write ${target}`, async () => {
       const staged = content instanceof Uint8Array ? await this.#stage(content) : content.file;
       await sync(staged);
-      await fs.mkdir(path.dirname(target), { recursive: true });
+      makeDirectory(path.dirname(target));
       try {
         await fs.link(staged, target);
         await sync(path.dirname(target));
@@ -63,7 +64,7 @@ export class LocalLakeStorage implements LakeStorage {
     const target = this.uri(name);
     return explained(`write ${target}`, async () => {
       const staged = await this.#stage(bytes);
-      await fs.mkdir(path.dirname(target), { recursive: true });
+      makeDirectory(path.dirname(target));
       await fs.rename(staged, target);
     });
   }
@@ -102,7 +103,7 @@ export class LocalLakeStorage implements LakeStorage {
   }
 
   async #stage(bytes: Uint8Array): Promise<string> {
-    await fs.mkdir(this.tempDir, { recursive: true });
+    makeDirectory(this.tempDir);
     const staged = path.join(this.tempDir, randomUUID());
     await fs.writeFile(staged, bytes);
     return staged;
