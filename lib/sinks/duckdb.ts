@@ -101,19 +101,9 @@ class DuckdbFile implements DuckdbSink {
     this.#sequence = Math.max(this.#sequence, lastSequence);
   }
 
-  async setAccounting({ rows }: Accounting): Promise<void> {
+  async setAccounting(accounting: Accounting): Promise<void> {
     const database = this.#database();
-    const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-    await database.transaction(async () => {
-      await database.run("DROP TABLE IF EXISTS main.accounting");
-      if (names.length === 0) return;
-      const columns = names.map((name) => `${quoteName(name)} ${accountingType(name, rows)}`);
-      await database.run(`CREATE TABLE main.accounting (${columns.join(", ")})`);
-      for (const row of rows) {
-        const values = names.map((name) => literal(row[name] ?? null)).join(", ");
-        await database.run(`INSERT INTO main.accounting VALUES (${values})`);
-      }
-    });
+    await database.transaction(() => writeAccounting(database, accounting));
   }
 
   async close(): Promise<void> {
@@ -262,6 +252,19 @@ async function merge(database: Database, layout: TableLayout): Promise<void> {
   );
   await database.run(`DROP TABLE ${latest}`);
   await database.run(`DROP TABLE ${staged}`);
+}
+
+/** Replaces table `accounting`; to be called in a transaction. */
+export async function writeAccounting(database: Database, { rows }: Accounting): Promise<void> {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  await database.run("DROP TABLE IF EXISTS main.accounting");
+  if (names.length === 0) return;
+  const columns = names.map((name) => `${quoteName(name)} ${accountingType(name, rows)}`);
+  await database.run(`CREATE TABLE main.accounting (${columns.join(", ")})`);
+  for (const row of rows) {
+    const values = names.map((name) => literal(row[name] ?? null)).join(", ");
+    await database.run(`INSERT INTO main.accounting VALUES (${values})`);
+  }
 }
 
 function accountingType(name: string, rows: Accounting["rows"]): string {
