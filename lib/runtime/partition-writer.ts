@@ -150,7 +150,11 @@ export class PartitionWriter {
       nextOffset,
       maxEventTime: Number.isFinite(maxEventTime) ? maxEventTime : null,
       position,
-      meta: partitionMeta(fold, this.#options.label, false),
+      meta: partitionMeta(fold, this.#options.label, {
+        flushed: false,
+        updated: false,
+        committedAtMs: Date.now(),
+      }),
       state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
       outbox: sections.length === 0 ? null : encodeSections(sections),
       releaseOutboxUpTo: releaseUpTo,
