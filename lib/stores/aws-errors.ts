@@ -3,10 +3,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { MillpondError } from "../errors.js";
 
 /**
- * A request is tried so often, with waits of up to 0.1, 0.2, 0.4, 0.8 and 1.6 s in between (the
- * SDK's "standard" mode, with jitter): enough for a throttled table or bucket to scale.
+ * A request is tried so often, with waits in between (the SDK's "standard" mode, with jitter) of
+ * up to 0.1, 0.2, 0.4 and 0.8 s, or 0.5, 1, 2 and 4 s where AWS throttles it: time for a table or
+ * bucket to scale.
  */
-export const REQUEST_ATTEMPTS_MAX = 6;
+export const REQUEST_ATTEMPTS_MAX = 5;
 export const RETRY_MODE = "standard";
 export const CONNECT_TIMEOUT_MS = 2_000;
 
@@ -38,11 +39,12 @@ export async function explained<T>(
   } catch (error) {
     if (error instanceof MillpondError) throw error;
     const name = awsErrorName(error);
-    const found = error instanceof Error && error.message !== "" ? error.message : name;
+    const message = error instanceof Error ? error.message.replace(/\.$/, "") : "";
+    const found = message === "" || message === name ? name : `${name}: ${message}`;
     const advice = ADVICE.find(({ pattern }) => pattern.test(name))?.advice ?? OTHERWISE;
     throw new MillpondError(
       "STORAGE",
-      `cannot ${doing} in ${where}: ${name}: ${found}. What was committed is safe; ${advice}`,
+      `cannot ${doing} in ${where}: ${found}. What was committed is safe; ${advice}`,
       { cause: error },
     );
   }
@@ -78,22 +80,27 @@ const ADVICE: readonly { readonly pattern: RegExp; readonly advice: string }[] =
 ];
 
 const RETRY_BASE_MS = 100;
+/** Refusals that speak of this transfer, not of the request. */
+const BROKEN_TRANSFER = /^(BadDigest|IncompleteBody|RequestTimeout|XAmzContentSHA256Mismatch)$/;
 
 /**
- * For what the SDK does not repeat by itself: a body that is a stream, a reply that broke off in
- * its body, a 409 of S3's conditional writes. Refusals (other 4xx) are not repeated.
+ * For what the SDK does not repeat by itself: a body that is a stream, a transfer that broke off or
+ * arrived damaged, a 409 of S3's conditional writes. Refusals (other 4xx) are not repeated.
  */
 export async function retried<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await work();
     } catch (error) {
-      const status = httpStatus(error);
-      const isRefusal = status >= 400 && status < 500 && status !== 409 && status !== 429;
-      if (isRefusal || error instanceof MillpondError || attempt >= REQUEST_ATTEMPTS_MAX) {
-        throw error;
-      }
+      if (isRefusal(error) || attempt >= REQUEST_ATTEMPTS_MAX) throw error;
       await delay(RETRY_BASE_MS * 2 ** (attempt - 1) * Math.random());
     }
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  if (error instanceof MillpondError) return true;
+  if (BROKEN_TRANSFER.test(awsErrorName(error))) return false;
+  const status = httpStatus(error);
+  return status >= 400 && status < 500 && status !== 409 && status !== 429;
 }

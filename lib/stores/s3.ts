@@ -30,7 +30,7 @@ import {
 import { checkKey, compareKeys } from "./keys.js";
 
 /** Between two bytes of a transfer. */
-const IDLE_TIMEOUT_MS = 10_000;
+const IDLE_TIMEOUT_MS = 5_000;
 /** Of a whole transfer; S3 gives a Lambda at least tens of MB a second. */
 const REQUEST_TIMEOUT_MS = 120_000;
 /** A put of one piece; our files are some hundred MB at most. */
@@ -38,12 +38,17 @@ const FILE_BYTES_MAX = 5 * 1024 * 1024 * 1024;
 /** Tells a writer that an object is its own, when a repeated request meets its own success. */
 const WRITE_ID = "millpond-write-id";
 
+const silent = () => undefined;
+/** What fails is thrown; the SDK would also say on stderr that it does not repeat a stream. */
+const NO_LOG = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
+
 /** A client that takes endpoint, region and credentials from the environment, as the CLI does. */
 export function s3Client(): S3Client {
   const { AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_S3 } = process.env;
   return new S3Client({
     maxAttempts: REQUEST_ATTEMPTS_MAX,
     retryMode: RETRY_MODE,
+    logger: NO_LOG,
     // Names of buckets resolve as host names at AWS only.
     forcePathStyle: Boolean(AWS_ENDPOINT_URL_S3 ?? AWS_ENDPOINT_URL),
     requestHandler: {
@@ -105,7 +110,7 @@ export class S3Bucket {
       try {
         return (await retried(put)).ETag ?? "";
       } catch (error) {
-        if (condition === null || !isRefusal(error)) throw error;
+        if (condition === null || !isUnmet(error)) throw error;
         return this.#ownWrite(key, writeId);
       }
     });
@@ -198,7 +203,7 @@ export class S3Bucket {
 }
 
 /** 412: the condition does not hold. 404: If-Match of an object that is gone. */
-function isRefusal(error: unknown): boolean {
+function isUnmet(error: unknown): boolean {
   return httpStatus(error) === 412 || error instanceof NoSuchKey;
 }
 
