@@ -39,15 +39,15 @@ async function topicPartitions(
 
 /**
  * Feeds the topics to the handler in random batches over random partitions, some of them again,
- * some by a second environment; the end of each log is published as a local run does it.
+ * some by a second environment; returns the partitions. `between` is called after each batch.
  */
-export async function runThroughProcessor(
+export async function feedProcessor(
   pipeline: Pipeline,
   workspace: Workspace,
-  out: string,
+  env: Record<string, string | undefined>,
   random: Random,
-): Promise<void> {
-  const env = { MILLPOND_STORE: `file:${out}` };
+  between: () => Promise<void> = async () => undefined,
+): Promise<TopicPartition[]> {
   const references = await loadReferences(pipeline);
   const write = () => undefined;
   const options = { pipeline, env, references, write };
@@ -63,7 +63,20 @@ export async function runThroughProcessor(
     });
     const event = kafkaEvent(batch, random.pick(["aws:kafka", "SelfManagedKafka"]));
     await random.pick(environments)(event, context);
+    await between();
   }
+  return partitions;
+}
+
+/** `feedProcessor`, and the end of each log published as a local run does it. */
+export async function runThroughProcessor(
+  pipeline: Pipeline,
+  workspace: Workspace,
+  out: string,
+  random: Random,
+): Promise<void> {
+  const env = { MILLPOND_STORE: `file:${out}` };
+  const partitions = await feedProcessor(pipeline, workspace, env, random);
   await finishOutput(pipeline, out, partitions);
 }
 
