@@ -2,7 +2,14 @@
 
 import type { AggregateFunction, AggregateNode, ColumnNode, ColumnType } from "./definition.js";
 import { DefinitionError } from "./definition-error.js";
-import { expressionType, isNumeric, isScalar, typeName } from "./expression-types.js";
+import {
+  checkPredicate,
+  expressionType,
+  isNumeric,
+  isScalar,
+  type NamedColumn,
+  typeName,
+} from "./expression-types.js";
 import {
   type BooleanExpr,
   type Columns,
@@ -90,7 +97,7 @@ const TOP_K_MAX = 1_000;
 export function aggregateNode(
   name: string,
   aggregate: { readonly parts: AggregateParts },
-  columns: ReadonlyMap<string, ColumnNode>,
+  columns: ReadonlyMap<string, NamedColumn>,
   where: string,
 ): AggregateNode {
   if (typeof aggregate?.parts?.fn !== "string") {
@@ -109,6 +116,10 @@ export function aggregateNode(
     ...(q !== undefined && { q }),
     ...(k !== undefined && { k }),
   };
+  return node;
+}
+
+function checkNumbers({ name, fn, q, k }: AggregateNode): void {
   if (fn === "quantile" && !(typeof q === "number" && q >= 0 && q <= 1)) {
     throw new DefinitionError(`quantile "${name}" has q = ${q}; give a number from 0 to 1`);
   }
@@ -117,7 +128,6 @@ export function aggregateNode(
       `topK "${name}" has k = ${k}; give a whole number, 1 to ${TOP_K_MAX}`,
     );
   }
-  return node;
 }
 
 function whereOf(what: string, options: unknown): unknown {
@@ -125,12 +135,17 @@ function whereOf(what: string, options: unknown): unknown {
   return "where" in options ? options.where : undefined;
 }
 
-/** The result column of an aggregate. */
+/** The result column of an aggregate; refuses one that cannot work. */
 export function aggregateColumn(
   node: AggregateNode,
-  columns: ReadonlyMap<string, ColumnNode>,
+  columns: ReadonlyMap<string, NamedColumn>,
 ): ColumnNode {
-  const { name, fn } = node;
+  const { name, fn, filter } = node;
+  checkNumbers(node);
+  if (filter !== undefined) checkPredicate(filter, columns, `where of "${name}"`);
+  if (fn !== "count" && node.arg === undefined) {
+    throw new DefinitionError(`${fn} of "${name}" has no column; give one`, { column: name });
+  }
   if (node.arg === undefined) return { name, type: { kind: "bigint" }, nullable: false };
   const { type } = expressionType(node.arg, columns);
   checkArgument(node, type);

@@ -6,7 +6,12 @@ import { DefinitionError, suggestion } from "./definition-error.js";
 export interface TypedColumn {
   readonly type: ColumnType;
   readonly nullable: boolean;
+  /** All that a `oneOf` column can be. */
+  readonly oneOf?: readonly string[] | undefined;
 }
+
+/** A column that expressions can name. */
+export interface NamedColumn extends ColumnNode, TypedColumn {}
 
 type OperatorNode = Extract<ExprNode, { op: Operator }>;
 
@@ -15,12 +20,13 @@ const DECIMAL_PRECISION_MAX = 18;
 /** The type of an expression over `columns`; throws a DefinitionError when it cannot work. */
 export function expressionType(
   node: ExprNode,
-  columns: ReadonlyMap<string, ColumnNode>,
+  columns: ReadonlyMap<string, NamedColumn>,
 ): TypedColumn {
   if (node.op === "column") {
     const column = columns.get(node.name);
     if (column === undefined) throw unknownColumn(node.name, [...columns.keys()]);
-    return { type: column.type, nullable: column.nullable };
+    const { type, nullable, oneOf } = column;
+    return oneOf === undefined ? { type, nullable } : { type, nullable, oneOf };
   }
   if (node.op === "literal") return { type: node.type, nullable: node.value === null };
   return operatorType(
@@ -29,16 +35,25 @@ export function expressionType(
   );
 }
 
+/** Refuses what is no boolean. */
+export function checkPredicate(
+  node: ExprNode,
+  columns: ReadonlyMap<string, NamedColumn>,
+  what: string,
+): void {
+  const { type } = expressionType(node, columns);
+  if (type.kind !== "boolean") {
+    throw new DefinitionError(`${what} gave ${typeName(type)}, not a boolean`);
+  }
+}
+
 export const unknownColumn = (name: string, known: readonly string[], where = "here") =>
   new DefinitionError(`column "${name}" does not exist ${where}${suggestion(name, known)}`, {
     column: name,
   });
 
 /** The type of one operator over arguments whose types are known. */
-export function operatorType(
-  node: Pick<OperatorNode, "op" | "unit">,
-  args: readonly TypedColumn[],
-): TypedColumn {
+export function operatorType(node: OperatorNode, args: readonly TypedColumn[]): TypedColumn {
   checkCount(node.op, args.length);
   const types = args.map((arg) => arg.type);
   const nullable = args.some((arg) => arg.nullable);
@@ -60,9 +75,33 @@ export function operatorType(
     case "div":
     case "mod":
       return { type: arithmeticType(node.op, types[0], types[1]), nullable: true };
-    default:
-      return { type: plainType(node, types), nullable: nullable || mayBeNull(node.op, types[0]) };
+    default: {
+      const type = plainType(node, types);
+      checkValues(node, args);
+      return { type, nullable: nullable || mayBeNull(node.op, types[0]) };
+    }
   }
+}
+
+const COMPARING: readonly Operator[] = ["eq", "ne", "lt", "lte", "gt", "gte", "in"];
+
+/** Refuses to compare a `oneOf` column with a text that it can never be. */
+function checkValues({ op, args: nodes }: OperatorNode, args: readonly TypedColumn[]): void {
+  if (!COMPARING.includes(op)) return;
+  for (let i = 1; i < nodes.length; i++) {
+    checkValue(op, nodes[0], args[0], nodes[i]);
+    checkValue(op, nodes[i], args[i], nodes[0]);
+  }
+}
+
+function checkValue(op: Operator, node: ExprNode, { oneOf }: TypedColumn, other: ExprNode): void {
+  if (oneOf === undefined || node.op !== "column" || other.op !== "literal") return;
+  if (typeof other.value !== "string" || oneOf.includes(other.value)) return;
+  throw new DefinitionError(
+    `${op} compares column "${node.name}" with "${other.value}", which is none of its ` +
+      `values${suggestion(other.value, oneOf)}`,
+    { column: node.name },
+  );
 }
 
 /** Operators that give null for some non-null values. */

@@ -3,10 +3,11 @@
  * rules are in `expression-types.ts`, and are applied as each expression is built.
  */
 
-import type { ColumnNode, ColumnType, ExprNode, Operator, ScalarType } from "./definition.js";
+import type { ColumnType, ExprNode, Operator, ScalarType } from "./definition.js";
 import { DefinitionError } from "./definition-error.js";
 import {
   isNumeric,
+  type NamedColumn,
   operatorType,
   type TypedColumn,
   typeName,
@@ -305,7 +306,7 @@ export function literal(value: unknown): unknown {
 }
 
 /** The columns a callback sees; a name that is not there is refused with a suggestion. */
-export function expressionsOver(columns: ReadonlyMap<string, ColumnNode>, where: string): object {
+export function expressionsOver(columns: ReadonlyMap<string, NamedColumn>, where: string): object {
   return new Proxy(Object.freeze({}), {
     get(_, name) {
       if (typeof name !== "string") return undefined;
@@ -316,7 +317,7 @@ export function expressionsOver(columns: ReadonlyMap<string, ColumnNode>, where:
   });
 }
 
-export const columnExpression = (column: ColumnNode): unknown =>
+export const columnExpression = (column: NamedColumn): unknown =>
   new AnyExpression({ op: "column", name: column.name }, column);
 
 /** What a callback returned, as a node and its type. */

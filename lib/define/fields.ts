@@ -176,7 +176,8 @@ export function fieldNode(name: string, builder: unknown): FieldNode {
     });
   }
   const { path = [name], checks, ...parts } = builder.parts;
-  const column: ColumnNode = { name, type: parts.type, nullable: parts.nullable };
+  const { type, nullable, oneOf } = parts;
+  const column = { name, type, nullable, oneOf };
   const rules = checks.map((check) =>
     predicate(check(columnExpression(column) as never), `check of column "${name}"`),
   );

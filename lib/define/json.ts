@@ -1,7 +1,11 @@
 /** Definitions as JSON and back, and the hash that tells whether one has changed. */
 import { createHash } from "node:crypto";
-import type { MapFunction, Pipeline, PipelineDefinition } from "./definition.js";
-import { DefinitionError } from "./definition-error.js";
+import { isDeepStrictEqual } from "node:util";
+import type { MapFunction, Pipeline, PipelineDefinition, TableNode } from "./definition.js";
+import { at, DefinitionError, suggestion } from "./definition-error.js";
+import { checkPredicate } from "./expression-types.js";
+import { afterStep, resultColumns, streamScope } from "./scope.js";
+import { checkStream } from "./stream.js";
 
 /** Keys in alphabetical order, so that equal definitions give equal text. */
 export const toJson = (definition: PipelineDefinition): string =>
@@ -23,13 +27,24 @@ export function definitionHash(
   return hash.digest("hex");
 }
 
-/** Reads what `toJson` wrote, and binds its map functions. */
+/**
+ * Reads what `toJson` wrote, and binds its map functions. A definition that cannot work is refused
+ * as when it is written (I3).
+ */
 export function fromJson(
   text: string,
   functions: ReadonlyMap<string, MapFunction> = new Map(),
 ): Pipeline {
   const definition = parse(text);
+  for (const stream of definition.streams) {
+    checkStream(stream);
+    const { columns } = streamScope(stream);
+    for (const { name, checks } of stream.fields) {
+      for (const check of checks) checkPredicate(check, columns, `check of column "${name}"`);
+    }
+  }
   for (const table of definition.tables) {
+    at({ table: table.name }, () => checkTable(table, definition));
     for (const step of table.steps) {
       if (step.kind !== "map") continue;
       const key = `${table.name}/${step.name}`;
@@ -44,6 +59,22 @@ export function fromJson(
     }
   }
   return { kind: "pipeline", definition, functions, file: undefined };
+}
+
+function checkTable(table: TableNode, { streams, references }: PipelineDefinition): void {
+  const stream = streams.find(({ name }) => name === table.stream);
+  if (stream === undefined) {
+    const known = streams.map(({ name }) => name);
+    throw new DefinitionError(
+      `stream "${table.stream}" is not in the definition${suggestion(table.stream, known)}`,
+    );
+  }
+  const byName = new Map(references.map((reference) => [reference.name, reference]));
+  let scope = streamScope(stream);
+  for (const step of table.steps) scope = afterStep(step, scope, byName);
+  const columns = resultColumns(table.shape, scope, stream);
+  if (isDeepStrictEqual(columns, table.columns)) return;
+  throw new DefinitionError("its columns are not what its steps give; write the definition again");
 }
 
 function parse(text: string): PipelineDefinition {
@@ -63,6 +94,15 @@ function parse(text: string): PipelineDefinition {
   return value;
 }
 
+const STEPS = ["filter", "derive", "select", "map", "enrich"];
+
+function expression(value: unknown): void {
+  const { op, args, name, type } = record(value, "an expression");
+  if (op === "literal") record(type, "the type of a literal");
+  else if (op !== "column") for (const arg of list(args, "arguments")) expression(arg);
+  else if (typeof name !== "string") throw new DefinitionError("a column has no name");
+}
+
 /** Checks the tree's skeleton: every list is there and every kind is known. */
 function isDefinition(value: unknown): value is PipelineDefinition {
   const root = record(value, "the definition");
@@ -73,20 +113,26 @@ function isDefinition(value: unknown): value is PipelineDefinition {
   for (const item of list(root.sinks, "sinks")) kind(item, "a sink", ["lake", "duckdb"]);
   for (const item of list(root.streams, "streams")) {
     for (const field of list(record(item, "a stream").fields, "fields")) {
-      list(record(field, "a field").checks, "checks");
+      for (const check of list(record(field, "a field").checks, "checks")) expression(check);
     }
   }
   for (const item of list(root.tables, "tables")) {
     const table = record(item, "a table");
     for (const step of list(table.steps, "steps")) {
-      kind(step, "a step", ["filter", "derive", "select", "map", "enrich"]);
+      const { columns, predicate, kind: of } = kind(step, "a step", STEPS);
+      if (of === "filter") expression(predicate);
+      if (of !== "derive") continue;
+      for (const item of list(columns, "columns")) expression(record(item, "a column").expr);
     }
     kind(table.emit, "emit", ["final", "updates"]);
     const shape = kind(table.shape, "a shape", ["rows", "windowed"]);
     if (shape.kind === "rows") continue;
     kind(shape.window, "a window", ["sliding", "session"]);
     list(shape.groupBy, "groupBy");
-    list(shape.aggregates, "aggregates");
+    for (const item of list(shape.aggregates, "aggregates")) {
+      const { arg, filter } = record(item, "an aggregate");
+      for (const node of [arg, filter]) if (node !== undefined) expression(node);
+    }
   }
   return true;
 }

@@ -322,7 +322,8 @@ export function stream<S extends Schema>(
   });
 }
 
-function checkStream(node: StreamNode): void {
+/** Refuses a stream that cannot work. */
+export function checkStream(node: StreamNode): void {
   const { name, fields, eventTime, key, dedup } = node;
   const where = `in stream "${name}"`;
   if (typeof name !== "string" || !/^[\w.-]{1,249}$/.test(name)) {

@@ -13,6 +13,7 @@ import {
   fromJson,
   int,
   lake,
+  literal,
   minutes,
   oneOf,
   parameter,
@@ -128,6 +129,38 @@ test("JSON of another version or an unknown shape is refused", () => {
   expect(() => fromJson(odd)).toThrow('a step has kind "odd"');
 });
 
+test("JSON of a definition that cannot work is refused, as when it is written", () => {
+  const { definition, functions } = sketch();
+  const json = toJson(definition);
+  const read = (from: string, to: string) => {
+    expect(json).toContain(from);
+    return thrown(() => fromJson(json.replace(from, to), functions));
+  };
+  const message =
+    'table "page_view_counts": eq compares column "event_type" with "pageview", which is none of ' +
+    'its values; did you mean "page_view"? It has: page_view, click, purchase';
+  const literal = '"op":"literal","type":{"kind":"string"},"value":';
+  expect(read(`${literal}"page_view"`, `${literal}"pageview"`)).toMatchObject({
+    code: "DEFINITION",
+    message,
+    column: "event_type",
+  });
+  const views = '"columns":[{"name":"page"';
+  expect(read(views, '"columns":[{"name":"pages"').message).toContain(
+    'table "page_view_counts": its columns are not what its steps give',
+  );
+  expect(read('"stream":"user_activity"', '"stream":"activity"').message).toContain(
+    'table "page_view_counts": stream "activity" is not in the definition',
+  );
+  expect(read('"groupBy":["page"]', '"groupBy":["pag"]').message).toContain(
+    'column "pag" does not exist',
+  );
+  expect(read('"eventTime":"event_time"', '"eventTime":"page"').message).toContain(
+    'event time "page" in stream "user_activity" must be a timestamp',
+  );
+  expect(read('"op":"eq"', '"op":"gte2"').message).toContain('operator "gte2" is unknown');
+});
+
 test("a column that is not there is refused with file, table, column and a suggestion", () => {
   const wrong = {
     page_views: activity
@@ -163,6 +196,18 @@ const tables = {
     }),
   'quantile "q" has q = 2': () => perMinute.aggregate({ q: quantile("amount", 2) }),
   "eq cannot compare string with int": () => activity.filter((e) => e.page.eq(5 as never)),
+  'eq compares column "event_type" with "pageview", which is none of its values; did you mean':
+    () => activity.filter((e) => e.event_type.eq("pageview" as never)),
+  'in compares column "event_type" with "buy"': () =>
+    activity.filter((e) => e.event_type.in("click", "buy" as never)),
+  'ne compares column "event_type" with "buy"': () =>
+    activity.filter((e) => literal("buy").ne(e.event_type)),
+  'eq compares column "kind" with "pageview"': () =>
+    activity
+      .select({ kind: "event_type" })
+      .filter((e) => e.kind.eq("click").or(e.kind.eq("pageview" as never))),
+  'gt compares column "event_type" with "z"': () =>
+    perMinute.aggregate({ n: count({ where: (e) => e.event_type.gt("z" as never) }) }),
   "filter gave boolean, not an expression": () => activity.filter(() => true as never),
 };
 test.each(Object.entries(tables))("a table is refused: %s", (message, table) => {
@@ -190,6 +235,12 @@ const refused = {
   'the name "late" is the product\'s own': () => pipeline("p", { late: activity }),
   'sink lake lists table "x"': () =>
     pipeline("p", { t: activity }, { sinks: [lake({ tables: ["x"] })] }),
+  'ne compares column "k" with "c", which is none of its values': () =>
+    stream("s", {
+      schema: { ...time, k: oneOf("a", "b").check((k) => k.ne("c" as never)) },
+      eventTime: "at",
+      lateness: 0,
+    }),
   "default 0.005 does not fit": () => decimal(4, 2).default("0.005"),
   "decimal(19, 2) is impossible": () => decimal(19, 2),
   "has no tables": () => pipeline("p", {}),
