@@ -202,6 +202,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   GROUP_AUTHORIZATION_FAILED: "allow this user or role to use the consumer group",
   CLUSTER_AUTHORIZATION_FAILED: "allow this user or role to use the cluster",
   SASL_AUTHENTICATION_FAILED: "check MILLPOND_KAFKA_AUTH and the user or role",
+  UNSUPPORTED_SASL_MECHANISM: "these brokers have another login: change MILLPOND_KAFKA_AUTH",
   MESSAGE_TOO_LARGE: "raise the topic's max.message.bytes, or send smaller messages",
   INVALID_PARTITIONS: "a topic's partitions can only be raised",
   INVALID_REPLICATION_FACTOR: "give at most as many replicas as there are brokers",
