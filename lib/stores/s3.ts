@@ -143,6 +143,31 @@ export class S3Bucket {
     return this.#explained("look up", key, async () => (await this.#head(key))?.etag ?? null);
   }
 
+  /** What is there, or null when absent. */
+  describe(key: string): Promise<(StoredFile & { readonly etag: string }) | null> {
+    return this.#explained("look up", key, async () => {
+      const head = await this.#head(key);
+      return head === null ? null : { key, ...head };
+    });
+  }
+
+  /** Bytes [from, to) of the object as it was when it had this ETag; null when it changed. */
+  range(key: string, etag: string, from: number, to: number): Promise<Uint8Array | null> {
+    return this.#explained("read", key, async () => {
+      const Range = `bytes=${from}-${to - 1}`;
+      const command = { Bucket: this.name, Key: key, IfMatch: etag, Range };
+      try {
+        return await retried(async () => {
+          const { Body } = await this.#client.send(new GetObjectCommand(command));
+          return Body === undefined ? new Uint8Array() : await Body.transformToByteArray();
+        });
+      } catch (error) {
+        if (isUnmet(error)) return null;
+        throw error;
+      }
+    });
+  }
+
   /** No error when absent. */
   delete(key: string): Promise<void> {
     return this.#explained("delete", key, async () => {
@@ -186,11 +211,12 @@ export class S3Bucket {
     return found?.writeId === writeId ? found.etag : null;
   }
 
-  async #head(key: string): Promise<{ etag: string; writeId: string | undefined } | null> {
+  async #head(key: string) {
     try {
       const command = new HeadObjectCommand({ Bucket: this.name, Key: key });
-      const { ETag = "", Metadata = {} } = await this.#client.send(command);
-      return { etag: ETag, writeId: Metadata[WRITE_ID] };
+      const found = await this.#client.send(command);
+      const { ETag: etag = "", ContentLength: bytes = 0, LastModified, Metadata = {} } = found;
+      return { etag, bytes, modifiedMs: LastModified?.getTime() ?? 0, writeId: Metadata[WRITE_ID] };
     } catch (error) {
       if (httpStatus(error) === 404) return null;
       throw error;

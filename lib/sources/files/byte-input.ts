@@ -2,9 +2,21 @@
  * Sequential bytes of one file, plain or gunzipped, in bounded memory. What the bytes mean is left
  * to others.
  */
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { createGunzip, type Gunzip } from "node:zlib";
 import { MillpondError } from "../../errors.js";
+
+/** A file by position, as Node's FileHandle is one; fewer bytes than asked for are no end. */
+export interface ReadableFile {
+  /** 0 bytes at the end. */
+  read(
+    target: Uint8Array,
+    at: number,
+    length: number,
+    position: number,
+  ): Promise<{ readonly bytesRead: number }>;
+  close(): Promise<void>;
+}
 
 export interface ByteInput {
   /** Bytes of the file read so far (compressed bytes for .gz). */
@@ -19,9 +31,9 @@ export interface ByteInput {
 export class PlainInput implements ByteInput {
   readonly damage = null;
   bytesRead: number;
-  readonly #file: FileHandle;
+  readonly #file: ReadableFile;
 
-  constructor(file: FileHandle, startAt: number) {
+  constructor(file: ReadableFile, startAt: number) {
     this.#file = file;
     this.bytesRead = startAt;
   }
@@ -86,14 +98,14 @@ class Inflater {
 export class GunzipInput implements ByteInput {
   bytesRead = 0;
   damage: string | null = null;
-  readonly #file: FileHandle;
+  readonly #file: ReadableFile;
   readonly #block = Buffer.alloc(COMPRESSED_BLOCK_BYTES);
   #inflater = new Inflater();
   #pending: Buffer[] = [];
   #pendingFrom = 0;
   #ended = false;
 
-  constructor(file: FileHandle) {
+  constructor(file: ReadableFile) {
     this.#file = file;
   }
 
@@ -168,7 +180,11 @@ export class GunzipInput implements ByteInput {
 
 /** Open `path` for reading, decompressing if its name ends in .gz. */
 export async function openByteInput(path: string): Promise<ByteInput> {
-  const file = await open(path, "r");
+  return byteInputOf(await open(path, "r"), path);
+}
+
+/** The bytes of an open file, decompressed if its name ends in .gz; a refused file is closed. */
+export async function byteInputOf(file: ReadableFile, path: string): Promise<ByteInput> {
   if (!path.endsWith(".gz")) return new PlainInput(file, 0);
   const magic = Buffer.alloc(2);
   const { bytesRead } = await file.read(magic, 0, 2, 0);

@@ -82,6 +82,18 @@ export class FramedReader implements FileReader {
     const { size, mtimeMs } = await stat(identity.path);
     const input = await openByteInput(identity.path);
     const file = { input, size, mtimeMs, nextOffset };
+    return FramedReader.over(file, identity, kind, findEnd, limits, position);
+  }
+
+  /** Over an open input, wherever its bytes come from; the reader closes it. */
+  static async over(
+    file: { input: ByteInput; size: number; mtimeMs: number; nextOffset: number },
+    identity: FileIdentity,
+    kind: string,
+    findEnd: FindEnd,
+    limits: ReadLimits,
+    position: SourcePosition | null,
+  ): Promise<FramedReader> {
     const reader = new FramedReader(identity, kind, findEnd, limits, file);
     try {
       if (position === null) await reader.#skipByteOrderMark();
