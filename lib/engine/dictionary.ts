@@ -178,6 +178,13 @@ export class Dictionary {
     return code;
   }
 
+  /** Forgets everything but keeps its room. */
+  reset(): void {
+    this.count = 0;
+    this.arenaLength = 0;
+    this.index.fill(0);
+  }
+
   private rehash(): void {
     const index = new Int32Array(this.index.length * 4);
     const mask = index.length - 1;
@@ -187,6 +194,34 @@ export class Dictionary {
       index[at] = code + 1;
     }
     this.index = index;
+  }
+}
+
+/** The dictionaries of one operator, and how much of them has been saved. */
+export class DictionarySet {
+  readonly all: readonly Dictionary[];
+  private readonly savedCounts: number[];
+
+  constructor(count: number) {
+    this.all = Array.from({ length: count }, () => new Dictionary());
+    this.savedCounts = this.all.map(() => 0);
+  }
+
+  /** New entries since the last save, or `all`. */
+  write(writer: ByteWriter, all: boolean): void {
+    this.all.forEach((dictionary, d) => {
+      dictionary.write(writer, all ? 0 : this.savedCounts[d]!);
+    });
+  }
+
+  saved(): void {
+    this.all.forEach((dictionary, d) => {
+      this.savedCounts[d] = dictionary.count;
+    });
+  }
+
+  read(reader: ByteReader): void {
+    for (const dictionary of this.all) dictionary.read(reader);
   }
 }
 
