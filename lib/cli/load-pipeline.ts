@@ -7,10 +7,10 @@ import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import type { BuildFailure, Plugin } from "esbuild";
 import type { Pipeline } from "../define/definition.js";
 import { withParameters } from "../define/parameters.js";
 import { MillpondError } from "../errors.js";
+import { compilePipeline } from "./compile-pipeline.js";
 
 /**
  * The pipeline that a file exports by default.
@@ -30,7 +30,7 @@ export async function loadPipeline(
   const dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-"));
   try {
     const bundle = path.join(dir, "pipeline.mjs");
-    await compile(entry, bundle);
+    await compilePipeline(entry, bundle, { library: libraryUrl().href, staysHere: true });
     const loaded = await withParameters(overrides, () => evaluate(file, bundle));
     return requirePipeline(file, loaded);
   } finally {
@@ -38,70 +38,11 @@ export async function loadPipeline(
   }
 }
 
-async function compile(entry: string, outfile: string): Promise<void> {
-  const { build } = await import("esbuild");
-  try {
-    await build({
-      entryPoints: [entry],
-      outfile,
-      bundle: true,
-      format: "esm",
-      platform: "node",
-      target: "node20",
-      sourcemap: "inline",
-      logLevel: "silent",
-      // Bundled CommonJS packages call require() for Node's own modules.
-      banner: {
-        js:
-          'import { createRequire as millpondCreateRequire } from "node:module";' +
-          `const require = millpondCreateRequire(${JSON.stringify(pathToFileURL(entry).href)});`,
-      },
-      plugins: [ownLibrary(), ownLocation()],
-    });
-  } catch (error) {
-    if (!isBuildFailure(error)) throw error;
-    const messages = error.errors.map(({ text, location }) =>
-      location === null
-        ? text
-        : `${location.file}:${location.line}:${location.column + 1}: ${text}`,
-    );
-    throw new MillpondError("DEFINITION", messages.join("; "), { cause: error });
-  }
-}
-
-function isBuildFailure(error: unknown): error is BuildFailure {
-  return error instanceof Error && "errors" in error && Array.isArray(error.errors);
-}
-
-function ownLibrary(): Plugin {
-  // Compiled it is .js; when the sources themselves run, .ts.
+/** Where this program's own library is: compiled it is .js; when the sources themselves run, .ts. */
+export function libraryUrl(): URL {
   const compiled = new URL("../index.js", import.meta.url);
   const source = new URL("../index.ts", import.meta.url);
-  const library = existsSync(fileURLToPath(compiled)) ? compiled : source;
-  return {
-    name: "millpond",
-    setup(build) {
-      build.onResolve({ filter: /^millpond$/ }, () => ({ path: library.href, external: true }));
-    },
-  };
-}
-
-/** The bundle lies elsewhere, but `import.meta.url` must still be where the user's file is. */
-function ownLocation(): Plugin {
-  return {
-    name: "location",
-    setup(build) {
-      build.onLoad({ filter: /\.[cm]?[jt]s$/ }, async ({ path: file }) => {
-        const source = await fs.readFile(file, "utf8");
-        if (!source.includes("import.meta.")) return undefined;
-        const contents = source
-          .replaceAll("import.meta.url", JSON.stringify(pathToFileURL(file).href))
-          .replaceAll("import.meta.dirname", JSON.stringify(path.dirname(file)))
-          .replaceAll("import.meta.filename", JSON.stringify(file));
-        return { contents, loader: /ts$/.test(file) ? "ts" : "js" };
-      });
-    },
-  };
+  return existsSync(fileURLToPath(compiled)) ? compiled : source;
 }
 
 async function evaluate(file: string, bundle: string): Promise<unknown> {

@@ -14,6 +14,13 @@ export interface OutboxEntry {
   readonly sequence: number;
   readonly key: string;
   readonly bytes: number;
+  /**
+   * The partition's greatest event time as of this entry, epoch ms, so that a backlog can be taken
+   * in steps; null before the first event.
+   */
+  readonly maxEventTime: number | null;
+  /** Wall clock of the commit, epoch ms: tells how old a backlog is, and nothing else. */
+  readonly committedAtMs: number;
 }
 
 /** What a caller decides per commit; the rest of a checkpoint is the committer's. */
@@ -56,10 +63,12 @@ export function toAttributes(checkpoint: Checkpoint): Record<string, unknown> {
   const { generation: _generation, commitId: _commitId, outbox, ...rest } = checkpoint;
   return {
     ...rest,
-    outbox: outbox.map(({ sequence, key, bytes }) => [
+    outbox: outbox.map(({ sequence, key, bytes, maxEventTime, committedAtMs }) => [
       sequence,
       key.slice(key.lastIndexOf("-") + 1),
       bytes,
+      maxEventTime,
+      committedAtMs,
     ]),
   };
 }
@@ -92,6 +101,8 @@ export function fromItem(id: string, item: CheckpointItem): Checkpoint {
         sequence,
         key: outboxKey(id, sequence, fields.string("1")),
         bytes: fields.number("2"),
+        maxEventTime: fields.get("3") === null ? null : fields.number("3"),
+        committedAtMs: fields.number("4"),
       };
     }),
     nextOutboxSequence: read.number("nextOutboxSequence"),

@@ -197,7 +197,9 @@ export class PartitionCommitter {
     );
     if (request.outbox !== null) {
       const key = outboxKey(this.id, sequence, commitId);
-      outbox.push({ sequence, key, bytes: request.outbox.length });
+      const { maxEventTime } = request;
+      const bytes = request.outbox.length;
+      outbox.push({ sequence, key, bytes, maxEventTime, committedAtMs: Date.now() });
       puts.push({ key, bytes: request.outbox });
     }
     const isDelta = kind === "delta";

@@ -94,3 +94,11 @@ export function referencedKeys(state: PublisherState): Set<string> {
   }
   return keys;
 }
+
+/** Of a stored publisher item, the last outbox entry taken from partition `id`; 0 for none. */
+export function takenFrom(attributes: Readonly<Record<string, unknown>>, id: string): number {
+  const { taken } = attributes;
+  if (typeof taken !== "object" || taken === null) return 0;
+  const sequence: unknown = new Map<string, unknown>(Object.entries(taken)).get(id);
+  return typeof sequence === "number" ? sequence : 0;
+}

@@ -315,13 +315,7 @@ export class Publisher {
   private moveWatermarks(next: PublisherState, partitions: readonly PartitionFacts[]): boolean {
     let moved = false;
     for (const [stream, latenessMs] of this.latenesses) {
-      const active = partitions.filter((p) => p.stream === stream && !p.idle);
-      if (active.length === 0) continue;
-      const lowest = active.reduce(
-        (min, { checkpoint }) =>
-          Math.min(min, (checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY) - latenessMs),
-        Number.POSITIVE_INFINITY,
-      );
+      const lowest = passedByAll(partitions.filter((p) => p.stream === stream)) - latenessMs;
       const before = next.watermarks[stream] ?? null;
       if (!Number.isFinite(lowest) || (before !== null && lowest <= before)) continue;
       next.watermarks[stream] = lowest;
@@ -454,7 +448,8 @@ export class Publisher {
     if (!inline) await this.objects.putIfAbsent(stateKey, text);
     const previous = this.cell.current?.attributes.stateKey;
     const result = await this.cell.swap(
-      { sequence: next.sequence, stateKey: inline ? null : stateKey },
+      // `taken` stands here as well, for processors to read without the state.
+      { sequence: next.sequence, stateKey: inline ? null : stateKey, taken: next.taken },
       inline ? text : new Uint8Array(),
       commitId,
     );
@@ -500,6 +495,18 @@ export class Publisher {
     if (shape.kind === "windowed" && shape.window.kind === "sliding") return shape.window.sizeMs;
     throw new TypeError(`${table} has no fixed windows`);
   }
+}
+
+/**
+ * The event time that all active partitions have reached. If all are idle, none holds the one
+ * that is furthest back.
+ */
+function passedByAll(partitions: readonly PartitionFacts[]): number {
+  const active = partitions.filter(({ idle }) => !idle);
+  const timeOf = ({ checkpoint }: PartitionFacts) =>
+    checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY;
+  if (active.length > 0) return Math.min(...active.map(timeOf));
+  return Math.max(...partitions.map(timeOf));
 }
 
 function tooManyWindows(table: string): MillpondError {

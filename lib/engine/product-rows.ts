@@ -23,19 +23,25 @@ function timestampColumn(slice: Slice, indexes: Int32Array, count: number): Colu
   return nullableNumberColumn("timestamp", { kind: "timestamp" }, values);
 }
 
-/** The raw values of records; a tombstone is null. */
-function rawColumn(name: string, slice: Slice, indexes: Int32Array, count: number): Column {
+interface RawValues {
+  readonly bytes: Uint8Array;
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+}
+
+/** The raw values of records; a start of -1 (a tombstone, no key) is null. */
+function rawColumn(name: string, raw: RawValues, indexes: Int32Array, count: number): Column {
   const starts = new Int32Array(count);
   const ends = new Int32Array(count);
   const valid = new Uint8Array(count);
   for (let i = 0; i < count; i++) {
     const index = indexes[i]!;
-    const present = slice.starts[index]! >= 0;
+    const present = raw.starts[index]! >= 0;
     valid[i] = present ? 1 : 0;
-    starts[i] = present ? slice.starts[index]! : 0;
-    ends[i] = present ? slice.ends[index]! : 0;
+    starts[i] = present ? raw.starts[index]! : 0;
+    ends[i] = present ? raw.ends[index]! : 0;
   }
-  const vector = { kind: "bytes", bytes: slice.bytes, starts, ends } as const;
+  const vector = { kind: "bytes", bytes: raw.bytes, starts, ends } as const;
   return { name, type: { kind: "bytes" }, valid, vector };
 }
 
@@ -45,26 +51,20 @@ const everyRecord = (slice: Slice): Int32Array =>
 export function bronzeBatch(slice: Slice): Batch {
   const { count } = slice;
   const indexes = everyRecord(slice);
-  const key: Column = {
-    ...rawColumn("key", slice, indexes, count),
-    valid: new Uint8Array(count),
-  };
   const columns = [
     ...placeColumns(slice, indexes, count),
     timestampColumn(slice, indexes, count),
-    withoutBytes(key, count),
+    slice.keys === undefined ? noKeys(count) : rawColumn("key", slice.keys, indexes, count),
     rawColumn("value", slice, indexes, count),
   ];
   return { rowCount: count, columns };
 }
 
 /** File records have no key: an all-null column that holds no bytes. */
-function withoutBytes(column: Column, count: number): Column {
+function noKeys(count: number): Column {
   const none = new Int32Array(count);
-  return {
-    ...column,
-    vector: { kind: "bytes", bytes: new Uint8Array(0), starts: none, ends: none },
-  };
+  const vector = { kind: "bytes", bytes: new Uint8Array(0), starts: none, ends: none } as const;
+  return { name: "key", type: { kind: "bytes" }, valid: new Uint8Array(count), vector };
 }
 
 export function deadLetterBatch(slice: Slice, letters: readonly DeadLetter[]): Batch {

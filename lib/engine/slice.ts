@@ -14,6 +14,12 @@ export interface Slice {
   /** Value i is `bytes[starts[i], ends[i])`; `starts[i] === -1` is a null value (tombstone). */
   readonly starts: Int32Array;
   readonly ends: Int32Array;
+  /** Record keys, where the source has them and bronze wants them; a start of -1 is no key. */
+  readonly keys?: {
+    readonly bytes: Uint8Array;
+    readonly starts: Int32Array;
+    readonly ends: Int32Array;
+  };
   /** Kafka offsets (for a file: the record's index), ascending, gaps allowed. */
   readonly offsets: Float64Array;
   /** Record timestamps, epoch ms; NaN when unknown. */

@@ -18,6 +18,8 @@ export interface PartitionMeta {
   readonly openWindows: number;
   readonly openSessions: number;
   readonly dedupIds: number;
+  /** Wall clock of the commit, epoch ms: for idleness and ages, never for results. */
+  readonly committedAtMs: number;
 }
 
 export interface PartitionRunOptions {
@@ -171,7 +173,7 @@ export class PartitionRun {
       nextOffset,
       maxEventTime: Number.isFinite(maxEventTime) ? maxEventTime : null,
       position: this.reader?.position() ?? this.checkpoint?.position ?? null,
-      meta: this.nextMeta(fold, flushed),
+      meta: partitionMeta(fold, this.source.label, flushed),
       state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
       outbox: sections.length === 0 ? null : encodeSections(sections),
       releaseOutboxUpTo: this.releaseUpTo,
@@ -187,15 +189,17 @@ export class PartitionRun {
     fold.saved();
     this.checkpoint = result.checkpoint;
   }
-
-  private nextMeta(fold: PartitionFold, flushed: boolean): JsonObject {
-    const { counters, sizes } = fold;
-    const meta: PartitionMeta = { counters, flushed, label: this.source.label, ...sizes };
-    return structuredClone(meta) as unknown as JsonObject;
-  }
 }
 
-function baseFacts({ stateBytes, deltaBytes, state }: Checkpoint) {
+/** What the next checkpoint of `fold`'s partition says about it. */
+export function partitionMeta(fold: PartitionFold, label: string, flushed: boolean): JsonObject {
+  const { counters, sizes } = fold;
+  const meta: PartitionMeta = { counters, flushed, label, ...sizes, committedAtMs: Date.now() };
+  return structuredClone(meta) as unknown as JsonObject;
+}
+
+/** Facts for `baseIsDue`. */
+export function baseFacts({ stateBytes, deltaBytes, state }: Checkpoint) {
   const inObjects = state.objects.reduce((sum, { pieceBytes }) => sum + pieceBytes.length, 0);
   const pieces = inObjects + state.inlinePieceBytes.length;
   return { stateBytes, deltaBytes, pieces, objects: state.objects.length };

@@ -22,6 +22,8 @@ const CHECKPOINT_EVERY = 20;
 /** Other writers that may win before we do; more means that something is wrong. */
 const ATTEMPTS_MAX = 100;
 const ENGINE_INFO = "millpond";
+const CHECKPOINT_NAME = /\/(\d{20})\.checkpoint\.parquet$/;
+const COMMIT_NAME = /\/(\d{20})\.json$/;
 
 const CHECKPOINT_COLUMNS = {
   txn: "STRUCT(appId VARCHAR, version BIGINT, lastUpdated BIGINT)",
@@ -63,16 +65,64 @@ export class DeltaTable {
   /** Read the log: the newest checkpoint, then the commits after it. */
   async load(): Promise<void> {
     const snapshot = emptySnapshot();
-    const stored = await this.#storage.list(`${this.name}/_delta_log`);
-    const checkpoint = newestVersion(stored, /\/(\d{20})\.checkpoint\.parquet$/);
+    const hint = await this.#hintedCheckpoint();
+    // Names sort as versions do, a checkpoint before its commit: an old log isn't listed in full.
+    const after = hint > 0 ? commitPath(this.name, hint - 1) : undefined;
+    const stored = await this.#storage.list(`${this.name}/_delta_log`, after);
+    const checkpoint = newestVersion(stored, CHECKPOINT_NAME);
     if (checkpoint >= 0) await this.#readCheckpoint(snapshot, checkpoint);
-    const last = newestVersion(stored, /\/(\d{20})\.json$/);
+    const last = newestVersion(stored, COMMIT_NAME);
     for (let version = checkpoint + 1; version <= last; version++) {
       const actions = await this.#readCommit(version);
       if (actions === null) throw this.#hole(version);
       applyActions(snapshot, version, actions);
     }
     this.#snapshot = snapshot;
+  }
+
+  /** What others committed since the snapshot; for a table that was loaded before. */
+  async refresh(): Promise<void> {
+    for (;;) {
+      const version = this.#snapshot.version + 1;
+      const actions = await this.#readCommit(version);
+      if (actions === null) return;
+      applyActions(this.#snapshot, version, actions);
+    }
+  }
+
+  /**
+   * Delete the part of the log that no reader needs: what comes before the newest checkpoint that
+   * is older than `olderThanMs`. Versions before it can't be read any more.
+   */
+  async trimLog(olderThanMs: number): Promise<void> {
+    const before = Date.now() - olderThanMs;
+    const stored = await this.#storage.list(`${this.name}/_delta_log`);
+    const versions = stored.flatMap((file) => versionIn(file, CHECKPOINT_NAME) ?? []);
+    let [low, high] = [0, versions.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((await this.#committedAt(versions[middle])) < before) low = middle + 1;
+      else high = middle;
+    }
+    if (low === 0) return;
+    const oldest = checkpointPath(this.name, versions[low - 1]);
+    const isVersioned = (file: string) => /\/\d{20}\.[a-z.]+$/.test(file);
+    for (const file of stored.filter(isVersioned)) {
+      if (file < oldest) await this.#storage.delete(file);
+    }
+  }
+
+  /** Epoch ms; of a commit without a time, the beginning of time. */
+  async #committedAt(version: number): Promise<number> {
+    const actions = await this.#readCommit(version);
+    return actions?.find(({ commitInfo }) => commitInfo)?.commitInfo?.timestamp ?? 0;
+  }
+
+  /** -1 when there is no hint, or none that can be understood: it is only a hint. */
+  async #hintedCheckpoint(): Promise<number> {
+    const bytes = await this.#storage.get(`${this.name}/_delta_log/_last_checkpoint`);
+    const match = /"version":(\d+)/.exec(new TextDecoder().decode(bytes ?? undefined));
+    return match === null ? -1 : Number(match[1]);
   }
 
   /**
@@ -188,10 +238,10 @@ export class DeltaTable {
 }
 
 function newestVersion(files: readonly string[], pattern: RegExp): number {
-  let newest = -1;
-  for (const file of files) {
-    const match = pattern.exec(file);
-    if (match !== null) newest = Math.max(newest, Number(match[1]));
-  }
-  return newest;
+  return files.reduce((newest, file) => Math.max(newest, versionIn(file, pattern) ?? -1), -1);
+}
+
+function versionIn(file: string, pattern: RegExp): number | null {
+  const match = pattern.exec(file);
+  return match === null ? null : Number(match[1]);
 }

@@ -136,6 +136,11 @@ export function storedPath(table: string, file: { readonly path: string }): stri
   return `${table}/${decodeURI(file.path)}`;
 }
 
+/** Epoch ms at which a data file was written, by its name; 0 when the name does not tell. */
+export function writtenAt(name: string): number {
+  return Number(/\/part-(\d+)-[^/]*$/.exec(name)?.[1] ?? 0);
+}
+
 /** One file that DuckDB wrote. */
 interface WrittenFile {
   readonly file: string;
@@ -150,7 +155,8 @@ async function publish(
   written: WrittenFile,
   dataChange: boolean,
 ): Promise<AddFile> {
-  const name = `${PARTITION_COLUMN}=${written.date}/part-${randomUUID()}.zstd.parquet`;
+  const part = `part-${Date.now()}-${randomUUID()}.zstd.parquet`;
+  const name = `${PARTITION_COLUMN}=${written.date}/${part}`;
   const outcome = await storage.putIfAbsent(`${table}/${name}`, { file: written.file });
   if (outcome === "exists") {
     throw new MillpondError(

@@ -15,8 +15,8 @@ export interface LakeStorage {
   put(path: string, bytes: Uint8Array): Promise<void>;
   /** Null when absent. */
   get(path: string): Promise<Uint8Array | null>;
-  /** Paths of the files under this folder, at any depth, ascending. */
-  list(folder: string): Promise<string[]>;
+  /** Paths of the files under this folder, at any depth, ascending; those after `after` only. */
+  list(folder: string, after?: string): Promise<string[]>;
   /** No error when absent. */
   delete(path: string): Promise<void>;
   /** What DuckDB reads the file by. */
@@ -75,11 +75,11 @@ export class LocalLakeStorage implements LakeStorage {
     });
   }
 
-  list(folder: string): Promise<string[]> {
+  list(folder: string, after = ""): Promise<string[]> {
     return explained(`list ${this.uri(folder)}`, async () => {
       const files: string[] = [];
       await this.#collect(folder, files);
-      return files.sort((a, b) => (a < b ? -1 : 1));
+      return files.filter((file) => file > after).sort((a, b) => (a < b ? -1 : 1));
     });
   }
 

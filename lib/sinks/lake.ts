@@ -12,7 +12,7 @@ import { type Action, type AddFile, type MetaData, PROTOCOL } from "./delta-log.
 import { deltaSchema, PARTITION_COLUMN } from "./delta-schema.js";
 import { DeltaTable } from "./delta-table.js";
 import { Database } from "./duckdb-database.js";
-import { mergeFiles, RowStage, storedPath } from "./lake-files.js";
+import { mergeFiles, RowStage, storedPath, writtenAt } from "./lake-files.js";
 import { type LakeStorage, LocalLakeStorage } from "./lake-storage.js";
 import { revisionColumns } from "./layouts.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
@@ -31,15 +31,33 @@ export interface LakeOptions {
   readonly retentionMs?: number;
 }
 
+/** A table as the lake last knew it. */
+export interface LakeTableState {
+  readonly layout: TableLayout;
+  /** Of its Delta log. */
+  readonly version: number;
+  /** Live files: where DuckDB finds each, and its size. */
+  readonly files: readonly { readonly uri: string; readonly bytes: number }[];
+}
+
 export interface LakeSink extends Sink {
+  /** The open lake's tables. */
+  tables(): LakeTableState[];
   /** Merge small files, where a table's event date has many. `apply` does it when there is need. */
   compact(): Promise<void>;
-  /** Delete files that no version needs, and those replaced longer than `olderThanMs` ago. */
-  vacuum(olderThanMs: number): Promise<void>;
+  /**
+   * Delete files that no version needs, those replaced longer than `olderThanMs` ago (by default
+   * the retention), and the part of the logs that no reader needs any more.
+   */
+  vacuum(olderThanMs?: number): Promise<void>;
 }
 
 const DAY_MS = 86_400_000;
 const RETENTION_MS = 7 * DAY_MS;
+/** As Delta's own default for `delta.logRetentionDuration`. */
+const LOG_RETENTION_MS = 30 * DAY_MS;
+/** A file that no commit names yet may belong to a sink that is still at work. */
+const UNNAMED_MS = DAY_MS;
 /** What may be gathered in DuckDB before it is written to files. */
 const STAGED_BYTES_MAX = 16 * 1024 * 1024;
 const STAGED_ROWS_MAX = 1_000_000;
@@ -81,7 +99,12 @@ class Lake implements LakeSink {
       new LocalLakeStorage(options.dir, path.join(options.dir, "_millpond", "tmp"));
   }
 
+  /** When it is open already: learns what others wrote since. */
   async open(): Promise<number> {
+    if (this.#database !== null) {
+      for (const { delta } of this.#tables.values()) await delta.refresh();
+      return this.#progress();
+    }
     const { tempDir } = this.#storage;
     await fs.rm(tempDir, { recursive: true, force: true });
     await fs.mkdir(tempDir, { recursive: true });
@@ -94,7 +117,6 @@ class Lake implements LakeSink {
     for (const layout of this.#options.layouts) {
       this.#tables.set(layout.name, await this.#openTable(layout, database));
     }
-    await this.vacuum(this.#retentionMs);
     return this.#progress();
   }
 
@@ -110,13 +132,25 @@ class Lake implements LakeSink {
     await this.compact();
   }
 
+  tables(): LakeTableState[] {
+    return [...this.#tables.values()].map(({ layout, delta }) => ({
+      layout,
+      version: delta.snapshot.version,
+      files: [...delta.snapshot.files.values()].map((file) => ({
+        uri: this.#storage.uri(storedPath(delta.name, file)),
+        bytes: file.size,
+      })),
+    }));
+  }
+
   async compact(): Promise<void> {
     for (const table of this.#tables.values()) await this.#compactTable(table);
   }
 
-  async vacuum(olderThanMs: number): Promise<void> {
+  async vacuum(olderThanMs = this.#retentionMs): Promise<void> {
     const replacedBefore = Date.now() - olderThanMs;
     for (const { delta } of this.#tables.values()) {
+      await delta.trimLog(LOG_RETENTION_MS);
       const { files, removed } = delta.snapshot;
       const kept = new Set([...files.values()].map((file) => storedPath(delta.name, file)));
       for (const file of removed.values()) {
@@ -124,8 +158,10 @@ class Lake implements LakeSink {
       }
       const log = `${delta.name}/_delta_log/`;
       for (const stored of await this.#storage.list(delta.name)) {
-        const isData = !stored.startsWith(log);
-        if (isData && !kept.has(stored)) await this.#storage.delete(stored);
+        if (stored.startsWith(log) || kept.has(stored)) continue;
+        const isNew = !removed.has(encodeURI(stored.slice(delta.name.length + 1)));
+        if (isNew && writtenAt(stored) > Date.now() - UNNAMED_MS) continue;
+        await this.#storage.delete(stored);
       }
     }
   }

@@ -175,7 +175,7 @@ describe("the committer refuses", () => {
     await seed.commit(request({ nextOffset: 1, outbox: bytes(1) }));
     const cell = new CheckpointCell(stores.checkpoints, ID);
     const item = await cell.read();
-    const outbox = Array.from({ length: OUTBOX_ENTRIES_MAX }, (_, n) => [n + 1, "ab", 1]);
+    const outbox = Array.from({ length: OUTBOX_ENTRIES_MAX }, (_, n) => [n + 1, "ab", 1, null, 0]);
     const nextOutboxSequence = OUTBOX_ENTRIES_MAX + 1;
     await cell.swap({ ...item?.attributes, outbox, nextOutboxSequence }, bytes(0));
     const committer = committerOver(stores);
