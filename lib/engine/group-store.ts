@@ -70,6 +70,12 @@ export class GroupStore {
     this.forgetChanges();
   }
 
+  /** `reset`, and the dictionaries, which must not be shared, are emptied as well. */
+  clear(): void {
+    this.reset();
+    for (const dictionary of this.dictionaries) dictionary.reset();
+  }
+
   /** Words it occupies, roughly, for those who keep emptied stores. */
   get capacityWords(): number {
     const perSlot = this.lanes.length * 2 + this.keys.length + 4;

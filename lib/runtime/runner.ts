@@ -3,7 +3,8 @@
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
 import type { PartitionSource } from "../sources/source.js";
-import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+import type { ObjectStore } from "../commit/ports.js";
+import { FileCheckpointStore } from "../stores/files.js";
 import type { OutputPaths } from "./output.js";
 import { PartitionRun } from "./partition-run.js";
 
@@ -32,6 +33,7 @@ export interface Runner {
 
 export interface LocalRunnerOptions {
   readonly paths: OutputPaths;
+  readonly objects: ObjectStore;
   readonly pipeline: string;
   readonly definitionHash: string;
   readonly partitions: readonly {
@@ -63,10 +65,9 @@ export class LocalRunner implements Runner {
   constructor(options: LocalRunnerOptions) {
     this.options = options;
     const checkpoints = new FileCheckpointStore(options.paths.checkpoints);
-    const objects = new FileObjectStore(options.paths.objects);
     this.runs = options.partitions.map(({ program, source }) => {
       const id = partitionId(options.pipeline, program.stream.name, source.partition);
-      const { definitionHash } = options;
+      const { definitionHash, objects } = options;
       return new PartitionRun({ program, source, checkpoints, objects, id, definitionHash });
     });
     this.waiting = [...this.runs];
