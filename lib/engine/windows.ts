@@ -208,8 +208,7 @@ export class WindowOperator {
       const time = input.times[event]!;
       const watermark = input.watermarks[event]!;
       // At or after the watermark, its last window is surely open.
-      const isOpen =
-        time >= watermark || this.align(time, this.everyMs) + this.sizeMs > watermark;
+      const isOpen = time >= watermark || this.align(time, this.everyMs) + this.sizeMs > watermark;
       if (verdict === UNCHECKABLE || !isOpen) {
         counters.late++;
         late(event);

@@ -1,9 +1,9 @@
 /** Moves a set of partitions forward in this thread, the one that lags most first. */
 
+import type { ObjectStore } from "../commit/ports.js";
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
 import type { PartitionSource } from "../sources/source.js";
-import type { ObjectStore } from "../commit/ports.js";
 import { FileCheckpointStore } from "../stores/files.js";
 import type { OutputPaths } from "./output.js";
 import { PartitionRun } from "./partition-run.js";
