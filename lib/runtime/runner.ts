@@ -89,14 +89,22 @@ export class LocalRunner implements Runner {
       }
       const run = this.lagging();
       if (run === null) return { ended: true };
-      if (await run.step(this.options.batchSize)) this.options.onSlice?.();
-      else {
+      if (!(await this.advance(run))) {
         await run.close();
         this.active.delete(run);
       }
     } while (performance.now() < until);
     for (const run of this.active) await run.settle();
     return { ended: this.active.size === 0 && this.waiting.length === 0 };
+  }
+
+  /** Slices up to the next commit: a partition's state stays in the caches that long. */
+  private async advance(run: PartitionRun): Promise<boolean> {
+    do {
+      if (!(await run.step(this.options.batchSize))) return false;
+      this.options.onSlice?.();
+    } while (run.hasPending);
+    return true;
   }
 
   async flush(taken: Readonly<Record<string, number>>): Promise<void> {
