@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, MillpondError } from "../errors.js";
+import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { inspectCommand } from "./inspect.js";
 import { queryCommand } from "./query.js";
@@ -75,6 +76,7 @@ function program(json: boolean): Command {
     inspectCommand(),
     simulateCommand(),
     demoCommand(),
+    costCommand(),
   ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
   return root;

@@ -93,10 +93,12 @@ export function totalBytes(pieceBytes: readonly number[]): number {
 }
 
 /** All bounds of one checkpoint (I6); the committer refuses a commit beyond them. */
-export const OUTBOX_ENTRIES_MAX = 10_000;
+/** About 65 bytes of attributes each. */
+export const OUTBOX_ENTRIES_MAX = 5_000;
 export const STATE_OBJECTS_MAX = 64;
 export const STATE_PIECES_MAX = 4_096;
-export const ATTRIBUTES_BYTES_MAX = 1024 * 1024;
+/** With the payload, the keys and the names, within the 400 KB of a DynamoDB item. */
+export const ATTRIBUTES_BYTES_MAX = 384 * 1024;
 /** State is held in memory, and its parts are addressed by 32 bits. */
 export const STATE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 

@@ -83,6 +83,8 @@ interface WindowedTable {
 
 export class Publisher {
   state: PublisherState;
+  /** Of the checkpoint as last read or written; a greater one stored means another publisher. */
+  generation = 0;
   private readonly cell: CheckpointCell;
   private readonly objects: ObjectStore;
   private readonly tables: ReadonlyMap<string, WindowedTable>;
@@ -129,6 +131,7 @@ export class Publisher {
   async load(): Promise<void> {
     const item = await this.cell.read();
     if (item === null) return;
+    this.generation = item.generation;
     this.state = await this.readState(item);
     if (this.state.definitionHash === this.definitionHash) return;
     throw new MillpondError(
@@ -484,6 +487,7 @@ export class Publisher {
           "nothing is damaged: let one of them finish, then run again",
       );
     }
+    this.generation = result.item.generation;
     this.state = next;
     if (typeof previous === "string") await this.objects.delete(previous).catch(() => undefined);
   }

@@ -15,6 +15,7 @@ import {
   predicate,
   type ScalarKind,
 } from "./expressions.js";
+import { checkOptions } from "./options.js";
 
 declare const OVER: unique symbol;
 
@@ -27,7 +28,7 @@ export interface Aggregate<C> {
 interface AggregateParts {
   readonly fn: AggregateFunction;
   readonly argument?: unknown;
-  readonly where?: unknown;
+  readonly options?: unknown;
   readonly q?: number;
   readonly k?: number;
 }
@@ -46,13 +47,13 @@ type OrderedKind = NumericKind | "timestamp" | "string";
 
 /** How many events. */
 export const count = <C = Columns>(options?: AggregateOptions<C>): Aggregate<C> => ({
-  parts: { fn: "count", ...options },
+  parts: { fn: "count", options },
 });
 
 const unary =
   <K extends Kind>(fn: AggregateFunction) =>
   <C = Columns>(argument: Argument<C, K>, options?: AggregateOptions<C>): Aggregate<C> => ({
-    parts: { fn, argument, ...options },
+    parts: { fn, argument, options },
   });
 
 export const sum = unary<NumericKind>("sum");
@@ -74,14 +75,14 @@ export const quantile = <C = Columns>(
   argument: Argument<C, NumericKind>,
   q: number,
   options?: AggregateOptions<C>,
-): Aggregate<C> => ({ parts: { fn: "quantile", argument, q, ...options } });
+): Aggregate<C> => ({ parts: { fn: "quantile", argument, q, options } });
 
 /** The `k` most frequent values. */
 export const topK = <C = Columns>(
   argument: Argument<C, ScalarKind>,
   k: number,
   options?: AggregateOptions<C>,
-): Aggregate<C> => ({ parts: { fn: "topK", argument, k, ...options } });
+): Aggregate<C> => ({ parts: { fn: "topK", argument, k, options } });
 
 const TOP_K_MAX = 1_000;
 
@@ -95,7 +96,8 @@ export function aggregateNode(
   if (typeof aggregate?.parts?.fn !== "string") {
     throw new DefinitionError(`"${name}" is no aggregate; use one, like count()`, { column: name });
   }
-  const { fn, argument, where: filter, q, k } = aggregate.parts;
+  const { fn, argument, options, q, k } = aggregate.parts;
+  const filter = options === undefined ? undefined : whereOf(`${fn} of "${name}"`, options);
   const e = expressionsOver(columns, where) as Readonly<Record<string, unknown>>;
   const call = (given: unknown): unknown => (typeof given === "function" ? given(e) : given);
   const argumentValue = typeof argument === "string" ? e[argument] : call(argument);
@@ -116,6 +118,11 @@ export function aggregateNode(
     );
   }
   return node;
+}
+
+function whereOf(what: string, options: unknown): unknown {
+  checkOptions(what, options, { where: true });
+  return "where" in options ? options.where : undefined;
 }
 
 /** The result column of an aggregate. */

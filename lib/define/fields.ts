@@ -7,7 +7,7 @@ import type {
   ScalarType,
   TimestampFormat,
 } from "./definition.js";
-import { DefinitionError } from "./definition-error.js";
+import { at, callerPlace, DefinitionError } from "./definition-error.js";
 import {
   type BooleanExpr,
   type Col,
@@ -18,6 +18,7 @@ import {
   predicate,
   type ScalarKind,
 } from "./expressions.js";
+import { checkOptions } from "./options.js";
 
 type Check = (x: never) => BooleanExpr;
 
@@ -44,7 +45,8 @@ export class Field<K extends Kind, V> {
 
   /** The value when the key is missing, and for null where the field is not nullable. */
   default(value: K extends "decimal" ? number | string : K extends "timestamp" ? Date : V): this {
-    return new Field({ ...this.parts, default: defaultLiteral(value, this.parts) }) as this;
+    const literal = at({ file: callerPlace() }, () => defaultLiteral(value, this.parts));
+    return new Field({ ...this.parts, default: literal }) as this;
   }
 
   /** A rule; a record that makes it false is a dead letter (`failed_check`). Null passes. */
@@ -57,7 +59,9 @@ export class Field<K extends Kind, V> {
   at(...path: readonly string[]): this {
     const keys = path.length === 1 ? path[0].split(".") : path;
     if (keys.length === 0 || keys.some((key) => key === "")) {
-      throw new DefinitionError(`.at(${path.join(", ")}) has an empty key; name every key`);
+      throw new DefinitionError(`.at(${path.join(", ")}) has an empty key; name every key`, {
+        file: callerPlace(),
+      });
     }
     return new Field({ ...this.parts, path: keys }) as this;
   }
@@ -94,24 +98,49 @@ export function decimal(precision: number, scale: number) {
     throw new DefinitionError(
       `decimal(${precision}, ${scale}) is impossible; use a precision of 1 to 18, and a scale ` +
         "of 0 to the precision",
+      { file: callerPlace() },
     );
   }
   return field<"decimal", bigint>({ kind: "decimal", precision, scale });
 }
+const TIMESTAMP_FORMATS: readonly TimestampFormat["kind"][] = [
+  "iso",
+  "epoch_s",
+  "epoch_ms",
+  "epoch_us",
+];
+
 /** Epoch milliseconds in `map`. */
 export function timestamp(
   options: { readonly format?: TimestampFormat["kind"]; readonly withoutOffset?: "utc" } = {},
 ) {
+  at({ file: callerPlace() }, () => checkTimestamp(options));
   const { format = "iso", withoutOffset } = options;
   return field<"timestamp", number>(
     { kind: "timestamp" },
     { format: { kind: format, ...(withoutOffset !== undefined && { withoutOffset }) } },
   );
 }
+
+function checkTimestamp(options: { readonly format?: string; readonly withoutOffset?: string }) {
+  checkOptions("timestamp()", options, { format: true, withoutOffset: true });
+  const { format = "iso", withoutOffset = "utc" } = options;
+  const formats: readonly string[] = TIMESTAMP_FORMATS;
+  if (!formats.includes(format)) {
+    throw new DefinitionError(
+      `timestamp() has no format "${format}"; give one of: ${formats.join(", ")}`,
+    );
+  }
+  if (withoutOffset === "utc") return;
+  throw new DefinitionError(`timestamp() has withoutOffset "${withoutOffset}"; give "utc"`);
+}
+
 export function list<K extends ScalarKind, V>(element: Field<K, V>) {
   const { type, format } = element.parts;
   if (type.kind === "list" || type.kind === "topK" || type.kind === "bytes") {
-    throw new DefinitionError(`a list of ${type.kind} is not supported; its elements are scalars`);
+    throw new DefinitionError(`a list of ${type.kind} is not supported; its elements are scalars`, {
+      file: callerPlace(),
+    });
   }
   return field<"list", readonly V[]>(
     { kind: "list", element: type as ScalarType },

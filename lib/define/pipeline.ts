@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { MapFunction, Pipeline, ReferenceNode, SinkNode, StreamNode } from "./definition.js";
 import { at, callerPlace, DefinitionError, suggestion } from "./definition-error.js";
 import { checkName, checkTableNames } from "./names.js";
+import { checkOptions } from "./options.js";
 import { declaredParameters } from "./parameters.js";
 import { resolveTable } from "./resolve.js";
 import { Chain, type TableParts, TableShape } from "./stream.js";
@@ -10,13 +11,18 @@ import { Chain, type TableParts, TableShape } from "./stream.js";
 /** Results as Parquet with a Delta log; `bronze` (default true) keeps every record as read. */
 export const lake = (
   options: { readonly bronze?: boolean; readonly tables?: readonly string[] } = {},
-): SinkNode => ({ kind: "lake", bronze: true, ...options });
+): SinkNode =>
+  at({ file: callerPlace() }, () => {
+    checkOptions("lake", options, { bronze: true, tables: true });
+    return { kind: "lake", bronze: true, ...options };
+  });
 
 /** Results in one DuckDB database. */
-export const duckdb = (options: { readonly tables?: readonly string[] } = {}): SinkNode => ({
-  kind: "duckdb",
-  ...options,
-});
+export const duckdb = (options: { readonly tables?: readonly string[] } = {}): SinkNode =>
+  at({ file: callerPlace() }, () => {
+    checkOptions("duckdb", options, { tables: true });
+    return { kind: "duckdb", ...options };
+  });
 
 /** A chain of any columns counts as a row table. */
 export type TableSource = TableShape | { readonly parts: TableParts; rows(): TableShape };
@@ -41,6 +47,7 @@ export function pipeline(
     for (const { table, functions: own } of resolved) {
       for (const [step, fn] of own) functions.set(`${table.name}/${step}`, fn);
     }
+    checkOptions(`pipeline "${name}"`, options, { sinks: true });
     const { sinks = [lake(), duckdb()] } = options;
     checkSinks(sinks, names);
     const definition = {
@@ -88,6 +95,9 @@ function collect<T extends { readonly name: string }>(what: string, items: reado
 }
 
 function checkSinks(sinks: readonly SinkNode[], tables: readonly string[]): void {
+  if (!Array.isArray(sinks) || sinks.some((sink) => typeof sink?.kind !== "string")) {
+    throw new DefinitionError("the sinks are no list of sinks; give one, like [lake(), duckdb()]");
+  }
   for (const sink of sinks) {
     for (const table of sink.tables ?? []) {
       if (tables.includes(table)) continue;

@@ -43,6 +43,9 @@ export function resolveTable(name: string, parts: TableParts): ResolvedTable {
   }
   const { shape, columns } = resolveShape(parts, scope);
   const { emit, reviseForMs, stream } = parts;
+  if (emit?.kind !== "final" && emit?.kind !== "updates") {
+    throw new DefinitionError("its emit is none; give final() or updates({ every: seconds(5) })");
+  }
   const table = { name, stream: stream.name, steps, shape, emit, reviseForMs, columns };
   checkColumnNames(columns, "in its result");
   checkResultNames(table);
@@ -180,8 +183,11 @@ function byNameOnce(columns: readonly ColumnNode[]): ReadonlyMap<string, ColumnN
 
 function resolveShape(parts: TableParts, scope: Scope): Pick<TableNode, "shape" | "columns"> {
   const { groupBy = [], window, aggregates = {} } = parts;
-  if (window === undefined)
+  if (window === undefined && parts.aggregates === undefined)
     return { shape: { kind: "rows" }, columns: [...scope.columns.values()] };
+  if (window?.kind !== "sliding" && window?.kind !== "session") {
+    throw new DefinitionError("its window is none; give tumbling(…), sliding(…) or session(…)");
+  }
   const names = Object.entries(aggregates);
   if (names.length === 0 || names.length > AGGREGATES_MAX) {
     throw new DefinitionError(

@@ -14,6 +14,7 @@ import { unknownColumn } from "./expression-types.js";
 import type { BooleanExpr, Col, Expression, Exprs, Kind, ScalarKind } from "./expressions.js";
 import { type ColumnsOf, fieldNode, plainColumns, type Schema } from "./fields.js";
 import { checkColumnNames } from "./names.js";
+import { checkOptions, type OptionNames } from "./options.js";
 import { checkDuration } from "./windows.js";
 
 /** A step as written; callbacks are called by `pipeline()`. */
@@ -135,6 +136,7 @@ export class Chain<C> {
       readonly join?: "left" | "inner";
     },
   ): Chain<C & Enriched<R, S>> {
+    at({ file: callerPlace() }, () => checkEnrichOptions(reference, options));
     const { on, select, join = "left" } = options;
     return this.#with({
       kind: "enrich",
@@ -174,6 +176,20 @@ type Enriched<R, S> = S extends readonly (infer N)[]
         : never;
     };
 
+const ENRICH_OPTIONS: OptionNames<{ on: 1; select: 1; join: 1 }> = {
+  on: true,
+  select: true,
+  join: true,
+};
+
+function checkEnrichOptions(given: Reference<unknown>, options: { readonly join?: unknown }): void {
+  const what = `enrich with reference "${given?.node?.name}"`;
+  checkOptions(what, options, ENRICH_OPTIONS);
+  const { join = "left" } = options;
+  if (join === "left" || join === "inner") return;
+  throw new DefinitionError(`${what} has join ${JSON.stringify(join)}; give "left" or "inner"`);
+}
+
 /** A chain with its group columns. */
 export class Grouped<C> {
   readonly parts: TableParts;
@@ -209,9 +225,12 @@ const pairs = (names: readonly unknown[]): [string, string][] =>
 export const final = (): TableNode["emit"] => ({ kind: "final" });
 
 /** Also publish changed open windows, at most `every` so often. */
-export function updates({ every }: { readonly every: number }): TableNode["emit"] {
-  checkDuration("updates every", every);
-  return { kind: "updates", everyMs: every };
+export function updates(options: { readonly every: number }): TableNode["emit"] {
+  return at({ file: callerPlace() }, () => {
+    checkOptions("updates", options, { every: true });
+    checkDuration("updates every", options.every);
+    return { kind: "updates", everyMs: options.every };
+  });
 }
 
 export interface Reference<R> {
@@ -224,17 +243,24 @@ export function reference<S extends Schema>(
   name: string,
   options: { readonly file: string; readonly schema: S },
 ): Reference<ColumnsOf<S>> {
-  const extension = /\.(csv|json|ndjson|jsonl|parquet)(\.gz)?$/i.exec(options.file)?.[1];
-  if (extension === undefined) {
-    throw new DefinitionError(
-      `reference "${name}": ${options.file} is neither .csv, .json nor .parquet`,
-      { file: callerPlace() },
-    );
-  }
-  const format = extension.toLowerCase();
-  const columns = plainColumns(options.schema);
-  const kind = format === "csv" || format === "parquet" ? format : "json";
-  return { node: { name, path: options.file, format: kind, columns } };
+  return at({ file: callerPlace() }, () => {
+    const what = `reference "${name}"`;
+    checkOptions(what, options, { file: true, schema: true });
+    checkSchema(what, options.schema);
+    const extension = /\.(csv|json|ndjson|jsonl|parquet)(\.gz)?$/i.exec(options.file)?.[1];
+    if (extension === undefined) {
+      throw new DefinitionError(`${what}: ${options.file} is neither .csv, .json nor .parquet`);
+    }
+    const format = extension.toLowerCase();
+    const columns = plainColumns(options.schema);
+    const kind = format === "csv" || format === "parquet" ? format : "json";
+    return { node: { name, path: options.file, format: kind, columns } };
+  });
+}
+
+function checkSchema(what: string, schema: unknown): void {
+  if (typeof schema === "object" && schema !== null && !Array.isArray(schema)) return;
+  throw new DefinitionError(`${what} has no schema; give one, like { id: string() }`);
 }
 
 export interface StreamOptions<S extends Schema> {
@@ -252,6 +278,16 @@ export interface StreamOptions<S extends Schema> {
   readonly maxRecordBytes?: number;
 }
 
+const STREAM_OPTIONS: OptionNames<StreamOptions<Schema>> = {
+  schema: true,
+  key: true,
+  eventTime: true,
+  lateness: true,
+  maxAhead: true,
+  idleAfter: true,
+  dedup: true,
+  maxRecordBytes: true,
+};
 const HOUR_MS = 3_600_000;
 
 /** A topic with its schema. */
@@ -260,7 +296,13 @@ export function stream<S extends Schema>(
   options: StreamOptions<S>,
 ): Chain<ColumnsOf<S>> {
   return at({ file: callerPlace() }, () => {
+    const what = `stream "${name}"`;
+    checkOptions(what, options, STREAM_OPTIONS);
+    checkSchema(what, options.schema);
     const { dedup } = options;
+    if (typeof dedup === "object") {
+      checkOptions(`dedup of ${what}`, dedup, { id: true, within: true });
+    }
     const node: StreamNode = {
       name,
       fields: Object.entries(options.schema).map(([field, builder]) => fieldNode(field, builder)),

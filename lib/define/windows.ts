@@ -2,12 +2,16 @@
 
 import type { WindowNode } from "./definition.js";
 import { at, callerPlace, DefinitionError } from "./definition-error.js";
+import { checkOptions } from "./options.js";
 
 const PANES_MAX = 1_440;
 
 /** Windows of `sizeMs`, one after the other. */
 export const tumbling = (sizeMs: number, options: { readonly offset?: number } = {}): WindowNode =>
-  sliding(sizeMs, { every: sizeMs, ...options });
+  at({ file: callerPlace() }, () => {
+    checkOptions("tumbling window", options, { offset: true });
+    return sliding(sizeMs, { ...options, every: sizeMs });
+  });
 
 /** Windows of `sizeMs` that start `every` so often, so that they overlap. */
 export function sliding(
@@ -15,6 +19,7 @@ export function sliding(
   options: { readonly every: number; readonly offset?: number },
 ): WindowNode {
   return at({ file: callerPlace() }, () => {
+    checkOptions("sliding window", options, { every: true, offset: true });
     const { every: everyMs, offset: offsetMs = 0 } = options;
     checkDuration("window size", sizeMs);
     checkDuration("window every", everyMs);

@@ -9,6 +9,7 @@ import { decodeBatch, encodeBatch } from "../engine/batch-codec.js";
 import type { ReferenceData } from "../engine/steps.js";
 import { MillpondError } from "../errors.js";
 import { codeOf } from "../stores/fs-errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import type { LoadedReferences } from "./references.js";
 
 const INDEX_FILE = "references.json";
@@ -26,7 +27,7 @@ export async function writeBundledReferences(pipeline: Pipeline, dir: string): P
   // Here alone, so that a bundle which only reads holds no DuckDB.
   const { loadReferences } = await import("./references.js");
   const { data, hashes } = await loadReferences(pipeline);
-  await fs.mkdir(dir, { recursive: true });
+  makeDirectory(dir);
   const files: Record<string, { readonly file: string; readonly sha256: string }> = {};
   for (const [index, [name, { batch }]] of [...data].entries()) {
     const file = `${index}.batch`;

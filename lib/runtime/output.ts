@@ -6,6 +6,7 @@ import type { PipelineDefinition } from "../define/definition.js";
 import { toJson } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import { codeOf } from "../stores/fs-errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 
 const FORMAT_VERSION = 1;
 /** DuckDB's words for a file that another process holds; a path may contain "lock" as well. */
@@ -183,7 +184,7 @@ export async function lockOutput(paths: OutputPaths): Promise<OutputLock> {
   if (heldHere.has(paths.lock)) throw inUse(paths, undefined);
   heldHere.add(paths.lock);
   try {
-    fs.mkdirSync(path.dirname(paths.lock), { recursive: true });
+    makeDirectory(path.dirname(paths.lock));
     const instance = await openLock(paths.lock);
     return {
       release() {
@@ -194,7 +195,7 @@ export async function lockOutput(paths: OutputPaths): Promise<OutputLock> {
   } catch (cause) {
     heldHere.delete(paths.lock);
     if (isLocked(cause)) throw inUse(paths, cause);
-    throw cannotWrite(paths, cause);
+    throw cause instanceof MillpondError ? cause : cannotWrite(paths, cause);
   }
 }
 

@@ -18,7 +18,11 @@ export interface PartitionMeta {
   readonly openWindows: number;
   readonly openSessions: number;
   readonly dedupIds: number;
-  /** Wall clock of the commit, epoch ms: for idleness and ages, never for results. */
+  /** No record came since all live tables (`updates`) were handed over as they stand. */
+  readonly updated: boolean;
+  /**
+   * Wall clock of the last commit with records, epoch ms: for idleness and ages, never for results.
+   */
   readonly committedAtMs: number;
 }
 
@@ -77,7 +81,7 @@ export class PartitionRun {
   }
 
   get meta(): PartitionMeta | null {
-    return (this.checkpoint?.meta as unknown as PartitionMeta | undefined) ?? null;
+    return this.checkpoint === null ? null : metaOf(this.checkpoint);
   }
 
   /** Restores the state and opens the source where the checkpoint left it. */
@@ -118,7 +122,7 @@ export class PartitionRun {
   async settle(): Promise<void> {
     const { slices, nextOffset, sections } = this.pending;
     if (slices === 0) return;
-    await this.commit(nextOffset, sections, false);
+    await this.commit(nextOffset, sections, { flushed: false, updated: false });
     this.pending = nothingPending();
   }
 
@@ -127,14 +131,17 @@ export class PartitionRun {
     if (this.fold === null) await this.loadState();
     if (this.checkpoint === null || this.meta!.flushed) return;
     const sections = this.fold!.snapshot(() => true);
-    await this.commit(this.checkpoint.nextOffset, sections, true);
+    await this.commit(this.checkpoint.nextOffset, sections, { flushed: true, updated: true });
   }
 
   /** Live tables (`updates`) as they stand, without ending the flow. */
   async publishUpdates(tables: ReadonlySet<string>): Promise<void> {
     if (this.fold === null || this.checkpoint === null || this.meta!.flushed) return;
     const sections = this.fold.snapshot((table) => tables.has(table));
-    if (sections.length > 0) await this.commit(this.checkpoint.nextOffset, sections, false);
+    if (sections.length === 0) return;
+    const live = this.program.windowed.filter(({ table }) => table.emit.kind === "updates");
+    const updated = live.every(({ table }) => tables.has(table.name));
+    await this.commit(this.checkpoint.nextOffset, sections, { flushed: false, updated });
   }
 
   /** Deletes what crashed commits of this partition left behind. */
@@ -169,16 +176,18 @@ export class PartitionRun {
   private async commit(
     nextOffset: number,
     sections: readonly Section[],
-    flushed: boolean,
+    handed: { readonly flushed: boolean; readonly updated: boolean },
   ): Promise<void> {
     const fold = this.fold!;
+    const isNew = this.checkpoint === null || nextOffset > this.checkpoint.nextOffset;
+    const committedAtMs = isNew ? Date.now() : this.meta!.committedAtMs;
     const isBase = this.checkpoint === null || baseIsDue(baseFacts(this.checkpoint));
     const { maxEventTime } = fold;
     const result = await this.committer.commit({
       nextOffset,
       maxEventTime: Number.isFinite(maxEventTime) ? maxEventTime : null,
       position: this.reader?.position() ?? this.checkpoint?.position ?? null,
-      meta: partitionMeta(fold, this.source.label, flushed),
+      meta: partitionMeta(fold, this.source.label, { ...handed, committedAtMs }),
       state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
       outbox: sections.length === 0 ? null : encodeSections(sections),
       releaseOutboxUpTo: this.releaseUpTo,
@@ -196,10 +205,19 @@ export class PartitionRun {
   }
 }
 
+/** What `partitionMeta` wrote. */
+export function metaOf({ meta }: Checkpoint): PartitionMeta {
+  return meta as unknown as PartitionMeta;
+}
+
 /** What the next checkpoint of `fold`'s partition says about it. */
-export function partitionMeta(fold: PartitionFold, label: string, flushed: boolean): JsonObject {
+export function partitionMeta(
+  fold: PartitionFold,
+  label: string,
+  commit: Pick<PartitionMeta, "flushed" | "updated" | "committedAtMs">,
+): JsonObject {
   const { counters, sizes } = fold;
-  const meta: PartitionMeta = { counters, flushed, label, ...sizes, committedAtMs: Date.now() };
+  const meta: PartitionMeta = { counters, label, ...sizes, ...commit };
   return structuredClone(meta) as unknown as JsonObject;
 }
 

@@ -25,7 +25,7 @@ import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import type { PartitionMeta } from "./partition-run.js";
 import { type LoadedReferences, loadReferences } from "./references.js";
-import { applySinks, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
+import { applySinks, localPlaces, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
 import {
   LocalRunner,
   type PartitionProgress,
@@ -141,13 +141,14 @@ class Run {
       definitionHash,
       programs: [...this.programs.values()],
     });
-    this.sinks = makeSinks(this.definition, paths, definitionHash);
+    this.sinks = makeSinks(this.definition, localPlaces(paths), definitionHash);
   }
 
   async execute(): Promise<RunReport> {
     const partitions = await this.partitions();
     await this.publisher.load();
     await this.publisher.sweep();
+    await this.sinks.sweep();
     this.runners = await this.startRunners(partitions);
     try {
       const recordsBefore = sumOfRecords(await this.storedCounters());
@@ -219,9 +220,9 @@ class Run {
     const partitions = await this.storedCounters();
     const published = this.publisher.state;
     const rows = accountingRows(this.definition, partitions, published);
-    await this.sinks.setAccounting(rows);
+    await this.sinks.complete({ sequence: this.sinksTookUpTo, accounting: rows });
     const flushed = this.options.flush && !aborted;
-    const storedRows = await storedRowCounts(this.sinks, this.definition);
+    const storedRows = await storedRowCounts(this.paths.database, this.definition);
     checkAccounting({ definition: this.definition, rows, published, flushed, storedRows });
     return rows;
   }

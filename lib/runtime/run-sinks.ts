@@ -1,56 +1,190 @@
-/** The sinks of a local run: which a definition asks for, and how they take publications. */
+/**
+ * The sinks of a pipeline where its results are kept: which its definition asks for, how they take
+ * publications, and what is made once they have.
+ */
+import * as path from "node:path";
 import type { Publisher } from "../commit/publisher.js";
 import type { PipelineDefinition, SinkNode } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { type DuckdbSink, duckdbSink } from "../sinks/duckdb.js";
+import { DatabaseSnapshot, type DatabaseStorage } from "../sinks/database-snapshot.js";
+import { duckdbSink } from "../sinks/duckdb.js";
 import { Database } from "../sinks/duckdb-database.js";
 import { quoteName } from "../sinks/duckdb-types.js";
-import { lakeSink } from "../sinks/lake.js";
+import { type LakeSink, lakeSink } from "../sinks/lake.js";
+import { type LakeStorage, LocalLakeStorage } from "../sinks/lake-storage.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
+import type { Stores } from "../stores/open-stores.js";
 import type { AccountingRow } from "./accounting.js";
 import type { OutputPaths } from "./output.js";
 
-export interface RunSinks {
-  readonly all: readonly Sink[];
-  readonly databaseFile: string | null;
-  setAccounting(rows: readonly AccountingRow[]): Promise<void>;
+/** Where the results of a pipeline are kept. */
+export interface SinkPlaces {
+  readonly lake: LakeStorage;
+  /** What the lake is called in messages: a directory or an address. */
+  readonly lakeName: string;
+  readonly database:
+    | { readonly kind: "file"; readonly file: string }
+    /** One file in a bucket, made from the lake. */
+    | { readonly kind: "snapshot"; readonly storage: DatabaseStorage };
 }
 
+/** How far the results are, for whoever reads them. */
+export interface ResultsState {
+  /** All sinks have taken the publications up to this one. */
+  readonly sequence: number;
+  /** Null while a backlog is taken: the numbers add up again at its end. */
+  readonly accounting: readonly AccountingRow[] | null;
+}
+
+export interface RunSinks {
+  readonly all: readonly Sink[];
+  /** Whether sinks may stay open between rounds: nobody else wants to open what they hold. */
+  readonly stayOpen: boolean;
+  /** Show the accounting, and the database where it is made from the lake. */
+  complete(state: ResultsState): Promise<void>;
+  /** Delete files that nothing needs; once a day is enough. */
+  sweep(): Promise<void>;
+  /** Give back memory and temporary files; the next use opens them again. */
+  close(): Promise<void>;
+}
+
+/** Results in the output directory of a run. */
+export function localPlaces({ lake, database }: OutputPaths): SinkPlaces {
+  return {
+    lake: new LocalLakeStorage(lake, path.join(lake, "_millpond", "tmp")),
+    lakeName: lake,
+    database: { kind: "file", file: database },
+  };
+}
+
+/** Results in the stores that the environment named. */
+export function storePlaces(
+  stores: Pick<Stores, "lake" | "database">,
+  pipeline: string,
+  env: NodeJS.ProcessEnv,
+): SinkPlaces {
+  const lake = stores.lake(pipeline);
+  const place = stores.database(pipeline);
+  const lakeName = lake.uri("");
+  if (place.kind === "file") return { lake, lakeName, database: place };
+  const { files, key } = place;
+  const storage: DatabaseStorage = {
+    uri: files.uri(key),
+    etag: () => files.etag(key),
+    download: (file) => files.download(key, file),
+    upload: (file, expectedEtag) => files.upload(key, file, expectedEtag),
+    async access() {
+      const { duckdbS3Access } = await import("../stores/duckdb-s3.js");
+      return duckdbS3Access(env, lakeName);
+    },
+  };
+  return { lake, lakeName, database: { kind: "snapshot", storage } };
+}
+
+/**
+ * @example
+ * const sinks = makeSinks(definition, places, definitionHash);
+ * const sequence = await applySinks(sinks, publisher);
+ * await sinks.complete({ sequence, accounting });
+ */
 export function makeSinks(
   definition: PipelineDefinition,
-  paths: OutputPaths,
+  places: SinkPlaces,
+  definitionHash: string,
+): RunSinks {
+  const { database } = places;
+  return database.kind === "file"
+    ? fileSinks(definition, places, database.file, definitionHash)
+    : bucketSinks(definition, places, database.storage, definitionHash);
+}
+
+function fileSinks(
+  definition: PipelineDefinition,
+  places: SinkPlaces,
+  databaseFile: string,
   definitionHash: string,
 ): RunSinks {
   const layouts = tableLayouts(definition);
-  const pipeline = definition.name;
-  const all: Sink[] = [];
-  const databases: DuckdbSink[] = [];
-  for (const node of definition.sinks) {
-    const wanted = chosen(layouts, node);
-    if (node.kind === "lake") {
-      all.push(lakeSink({ dir: paths.lake, pipeline, layouts: wanted, definitionHash }));
-    } else {
-      const kept = wanted.filter(({ kind }) => kind !== "bronze");
-      const database = duckdbSink({ file: paths.database, pipeline, layouts: kept });
-      databases.push(database);
-      all.push(database);
-    }
-  }
+  const lakes = definition.sinks
+    .filter(({ kind }) => kind === "lake")
+    .map((node) => openLake(definition, places, chosen(layouts, node), definitionHash));
+  const databases = definition.sinks
+    .filter(({ kind }) => kind === "duckdb")
+    .map((node) => {
+      const kept = chosen(layouts, node).filter(({ kind }) => kind !== "bronze");
+      return duckdbSink({ file: databaseFile, pipeline: definition.name, layouts: kept });
+    });
+  const all = [...lakes, ...databases];
   return {
     all,
-    databaseFile: databases.length === 0 ? null : paths.database,
-    async setAccounting(rows) {
+    stayOpen: false,
+    async complete({ accounting }) {
+      if (accounting === null) return;
       for (const database of databases) {
-        await database.open();
-        try {
-          await database.setAccounting({ rows });
-        } finally {
-          await database.close();
-        }
+        await withSink(database, () => database.setAccounting({ rows: accounting }));
       }
     },
+    async sweep() {
+      for (const lake of lakes) await withSink(lake, () => lake.vacuum());
+    },
+    close: () => closeAll(all),
   };
+}
+
+/**
+ * The database is views over the lake's files, so the lake holds what any sink asks for; and it is
+ * there also without `duckdb()`, for whoever queries the lake.
+ */
+function bucketSinks(
+  definition: PipelineDefinition,
+  places: SinkPlaces,
+  storage: DatabaseStorage,
+  definitionHash: string,
+): RunSinks {
+  const layouts = tableLayouts(definition);
+  const wanted = new Set(definition.sinks.flatMap((node) => chosen(layouts, node)));
+  const kept = layouts.filter((layout) => wanted.has(layout));
+  const lake = openLake(definition, places, kept, definitionHash);
+  const databases = definition.sinks.filter(({ kind }) => kind === "duckdb");
+  const held = new Set(databases.flatMap((node) => chosen(layouts, node)));
+  const snapshot = new DatabaseSnapshot({
+    storage,
+    pipeline: definition.name,
+    held: new Set([...held].filter(({ kind }) => kind !== "bronze").map(({ name }) => name)),
+    tempDir: places.lake.tempDir,
+  });
+  return {
+    all: [lake],
+    stayOpen: true,
+    async complete({ sequence, accounting }) {
+      await snapshot.publish({ sequence, accounting, tables: lake.tables() });
+    },
+    sweep: () => lake.vacuum(),
+    close: () => closeAll([lake]),
+  };
+}
+
+function openLake(
+  { name: pipeline }: PipelineDefinition,
+  { lake: storage, lakeName: dir }: SinkPlaces,
+  layouts: readonly TableLayout[],
+  definitionHash: string,
+): LakeSink {
+  return lakeSink({ dir, storage, pipeline, layouts, definitionHash });
+}
+
+async function withSink(sink: Sink, work: () => Promise<void>): Promise<void> {
+  await sink.open();
+  try {
+    await work();
+  } finally {
+    await sink.close();
+  }
+}
+
+async function closeAll(sinks: readonly Sink[]): Promise<void> {
+  for (const sink of sinks) await sink.close();
 }
 
 /** A sink with a table list still takes the tables that the product adds. */
@@ -70,7 +204,7 @@ export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise
       if (taken < trimmedThrough) throw lostProgress(sink.name, taken, trimmedThrough);
       if (taken < sequence) await sink.apply(batches(taken), sequence);
     } finally {
-      await sink.close();
+      if (!sinks.stayOpen) await sink.close();
     }
   }
   return sequence;
@@ -93,19 +227,16 @@ function lostProgress(sink: string, taken: number, trimmedThrough: number): Mill
   );
 }
 
-/** Rows of the append-only tables as the database really holds them. */
+/** Rows of the append-only tables as the database file really holds them. */
 export async function storedRowCounts(
-  sinks: RunSinks,
+  file: string,
   definition: PipelineDefinition,
 ): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
-  if (sinks.databaseFile === null) return counts;
-  const database = await Database.open({
-    path: sinks.databaseFile,
-    tempDir: `${sinks.databaseFile}.tmp`,
-  });
+  const node = definition.sinks.find(({ kind }) => kind === "duckdb");
+  if (node === undefined) return counts;
+  const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
   try {
-    const node = definition.sinks.find(({ kind }) => kind === "duckdb")!;
     for (const { name, kind } of chosen(tableLayouts(definition), node)) {
       if (kind !== "rows" && kind !== "late" && kind !== "dead_letters") continue;
       const [row] = await database.rows(`SELECT count(*) AS n FROM ${quoteName(name)}`);

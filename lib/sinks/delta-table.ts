@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import {
   type Action,
   applyActions,
@@ -185,14 +186,16 @@ export class DeltaTable {
   }
 
   async #readCheckpoint(snapshot: Snapshot, version: number): Promise<void> {
-    const uri = this.#storage.uri(checkpointPath(this.name, version));
+    const name = checkpointPath(this.name, version);
     const columns = Object.keys(CHECKPOINT_COLUMNS);
     const fields = columns.map((column) => `'${column}': "${column}"`).join(", ");
-    const rows = await this.#database.rows(
-      `SELECT to_json({${fields}})::VARCHAR AS action FROM read_parquet(${quoteText(uri)})`,
+    const rows = await this.#storage.withLocal([name], ([file = ""]) =>
+      this.#database.rows(
+        `SELECT to_json({${fields}})::VARCHAR AS action FROM read_parquet(${quoteText(file)})`,
+      ),
     );
     const lines = rows.map(({ action }) => String(action)).join("\n");
-    applyActions(snapshot, version, decodeActions(new TextEncoder().encode(lines), uri));
+    applyActions(snapshot, version, decodeActions(new TextEncoder().encode(lines), name));
   }
 
   /** Written by DuckDB from the actions as JSON; `_last_checkpoint` is a hint for other readers. */
@@ -201,7 +204,7 @@ export class DeltaTable {
     const { version } = this.#snapshot;
     const actions = checkpointActions(this.#snapshot);
     const { tempDir } = this.#storage;
-    await fs.mkdir(tempDir, { recursive: true });
+    makeDirectory(tempDir);
     const source = path.join(tempDir, `${randomUUID()}.json`);
     const target = path.join(tempDir, `${randomUUID()}.parquet`);
     const types = Object.entries(CHECKPOINT_COLUMNS)

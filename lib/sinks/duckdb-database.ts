@@ -13,6 +13,8 @@ export interface DatabaseOptions {
   /** Where DuckDB may spill what does not fit its memory. */
   readonly tempDir: string;
   readonly threads?: number;
+  /** Where signed extensions are, for `LOAD`. */
+  readonly extensionDirectory?: string;
 }
 
 /** DuckDB may take some more; a run holds two databases, and must stay under 512 MB. */
@@ -37,6 +39,9 @@ export class Database {
         temp_directory: options.tempDir,
         autoinstall_known_extensions: "false",
         autoload_known_extensions: "false",
+        ...(options.extensionDirectory === undefined
+          ? {}
+          : { extension_directory: options.extensionDirectory }),
       });
       const database = new Database(options.path, instance, await instance.connect());
       await database.run("SET TimeZone = 'UTC'");

@@ -8,6 +8,7 @@ import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { Database } from "./duckdb-database.js";
 import type { BatchAppender } from "./duckdb-rows.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
@@ -66,7 +67,7 @@ class DuckdbFile implements DuckdbSink {
 
   async open(): Promise<number> {
     const { file } = this.#options;
-    await fs.mkdir(path.dirname(path.resolve(file)), { recursive: true });
+    makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
     const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
     this.#opened = database;
@@ -100,19 +101,9 @@ class DuckdbFile implements DuckdbSink {
     this.#sequence = Math.max(this.#sequence, lastSequence);
   }
 
-  async setAccounting({ rows }: Accounting): Promise<void> {
+  async setAccounting(accounting: Accounting): Promise<void> {
     const database = this.#database();
-    const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
-    await database.transaction(async () => {
-      await database.run("DROP TABLE IF EXISTS main.accounting");
-      if (names.length === 0) return;
-      const columns = names.map((name) => `${quoteName(name)} ${accountingType(name, rows)}`);
-      await database.run(`CREATE TABLE main.accounting (${columns.join(", ")})`);
-      for (const row of rows) {
-        const values = names.map((name) => literal(row[name] ?? null)).join(", ");
-        await database.run(`INSERT INTO main.accounting VALUES (${values})`);
-      }
-    });
+    await database.transaction(() => writeAccounting(database, accounting));
   }
 
   async close(): Promise<void> {
@@ -261,6 +252,19 @@ async function merge(database: Database, layout: TableLayout): Promise<void> {
   );
   await database.run(`DROP TABLE ${latest}`);
   await database.run(`DROP TABLE ${staged}`);
+}
+
+/** Replaces table `accounting`; to be called in a transaction. */
+export async function writeAccounting(database: Database, { rows }: Accounting): Promise<void> {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  await database.run("DROP TABLE IF EXISTS main.accounting");
+  if (names.length === 0) return;
+  const columns = names.map((name) => `${quoteName(name)} ${accountingType(name, rows)}`);
+  await database.run(`CREATE TABLE main.accounting (${columns.join(", ")})`);
+  for (const row of rows) {
+    const values = names.map((name) => literal(row[name] ?? null)).join(", ");
+    await database.run(`INSERT INTO main.accounting VALUES (${values})`);
+  }
 }
 
 function accountingType(name: string, rows: Accounting["rows"]): string {

@@ -5,6 +5,7 @@ import * as path from "node:path";
 import type { ColumnNode } from "../define/definition.js";
 import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import type { AddFile } from "./delta-log.js";
 import { type ColumnStatistics, deltaStats, PARTITION_COLUMN } from "./delta-schema.js";
 import type { Database, JsonRow } from "./duckdb-database.js";
@@ -120,12 +121,15 @@ export async function mergeFiles(
   database: Database,
   storage: LakeStorage,
 ): Promise<AddFile> {
-  await fs.mkdir(storage.tempDir, { recursive: true });
+  makeDirectory(storage.tempDir);
   const target = path.join(storage.tempDir, `${randomUUID()}.parquet`);
-  const uris = inputs.map((file) => quoteText(storage.uri(storedPath(table, file))));
-  const rows = await database.rows(
-    `COPY (SELECT ${nameList(columns)} FROM read_parquet([${uris.join(", ")}], ` +
-      `hive_partitioning = false)) TO ${quoteText(target)} (${FILE_OPTIONS})`,
+  const paths = inputs.map((file) => storedPath(table, file));
+  const rows = await storage.withLocal(paths, (files) =>
+    database.rows(
+      `COPY (SELECT ${nameList(columns)} FROM ` +
+        `read_parquet([${files.map(quoteText).join(", ")}], hive_partitioning = false)) ` +
+        `TO ${quoteText(target)} (${FILE_OPTIONS})`,
+    ),
   );
   const date = inputs[0].partitionValues[PARTITION_COLUMN];
   return publish(storage, table, { ...parseWritten(rows[0], columns), date }, false);

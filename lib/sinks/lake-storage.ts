@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 
 /** A local file to be taken over (moved), or bytes. */
 export type Content = Uint8Array | { readonly file: string };
@@ -19,8 +20,13 @@ export interface LakeStorage {
   list(folder: string, after?: string): Promise<string[]>;
   /** No error when absent. */
   delete(path: string): Promise<void>;
-  /** What DuckDB reads the file by. */
+  /** What other readers find the file by. */
   uri(path: string): string;
+  /**
+   * Do `work` with local copies of these files (or the files themselves), which are gone when it
+   * ends. Throws `MillpondError("STORAGE")` when one is absent.
+   */
+  withLocal<T>(paths: readonly string[], work: (files: string[]) => Promise<T>): Promise<T>;
   /** A local folder for files that are being made; its content may be deleted at any open. */
   readonly tempDir: string;
 }
@@ -40,7 +46,7 @@ export class LocalLakeStorage implements LakeStorage {
     return explained(`write ${target}`, async () => {
       const staged = content instanceof Uint8Array ? await this.#stage(content) : content.file;
       await sync(staged);
-      await fs.mkdir(path.dirname(target), { recursive: true });
+      makeDirectory(path.dirname(target));
       try {
         await fs.link(staged, target);
         await sync(path.dirname(target));
@@ -58,7 +64,7 @@ export class LocalLakeStorage implements LakeStorage {
     const target = this.uri(name);
     return explained(`write ${target}`, async () => {
       const staged = await this.#stage(bytes);
-      await fs.mkdir(path.dirname(target), { recursive: true });
+      makeDirectory(path.dirname(target));
       await fs.rename(staged, target);
     });
   }
@@ -92,8 +98,12 @@ export class LocalLakeStorage implements LakeStorage {
     return path.join(this.#root, name);
   }
 
+  withLocal<T>(paths: readonly string[], work: (files: string[]) => Promise<T>): Promise<T> {
+    return work(paths.map((name) => this.uri(name)));
+  }
+
   async #stage(bytes: Uint8Array): Promise<string> {
-    await fs.mkdir(this.tempDir, { recursive: true });
+    makeDirectory(this.tempDir);
     const staged = path.join(this.tempDir, randomUUID());
     await fs.writeFile(staged, bytes);
     return staged;

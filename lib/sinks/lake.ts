@@ -8,6 +8,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { type Action, type AddFile, type MetaData, PROTOCOL } from "./delta-log.js";
 import { deltaSchema, PARTITION_COLUMN } from "./delta-schema.js";
 import { DeltaTable } from "./delta-table.js";
@@ -107,7 +108,7 @@ class Lake implements LakeSink {
     }
     const { tempDir } = this.#storage;
     await fs.rm(tempDir, { recursive: true, force: true });
-    await fs.mkdir(tempDir, { recursive: true });
+    makeDirectory(tempDir);
     await this.#claim();
     const database = await Database.open({
       path: ":memory:",

@@ -24,13 +24,16 @@ export function tryFs<T>(doing: string, path: string, operation: () => T): T {
 }
 
 export function storageError(doing: string, path: string, cause: unknown): MillpondError {
-  const code = codeOf(cause) ?? "";
-  const [found, advice] = FS_ERRORS.get(code) ?? [
-    cause instanceof Error ? cause.message : String(cause),
-    "check the disk and run again",
-  ];
+  const [, advice] = FS_ERRORS.get(codeOf(cause) ?? "") ?? ["", "check the disk and run again"];
+  const found = foundIn(cause);
   const message = `cannot ${doing} ${path}: ${found}. What was committed is safe; ${advice}`;
   return new MillpondError("STORAGE", message, { cause });
+}
+
+/** What is wrong, in words. */
+export function foundIn(cause: unknown): string {
+  const known = FS_ERRORS.get(codeOf(cause) ?? "");
+  return known?.[0] ?? (cause instanceof Error ? cause.message : String(cause));
 }
 
 type FsError = readonly [found: string, advice: string];

@@ -15,15 +15,18 @@ export function compareKeys(a: string, b: string): number {
  * case, because some file systems do not tell it apart.
  */
 export function keyToPath(key: string): string {
-  const segments = key.split("/");
-  if (segments.includes("") || !isWellFormed(key)) {
-    throw new MillpondError(
-      "USAGE",
-      `key ${JSON.stringify(key)} cannot be stored: expected non-empty segments of well-formed ` +
-        'Unicode, separated by "/". Rename the topic or pipeline that it comes from',
-    );
-  }
-  return segments.map(encodeSegment).join("/");
+  checkKey(key);
+  return key.split("/").map(encodeSegment).join("/");
+}
+
+/** Throws `MillpondError("USAGE")` for what some store could not keep apart from another key. */
+export function checkKey(key: string): void {
+  if (!key.split("/").includes("") && isWellFormed(key)) return;
+  throw new MillpondError(
+    "USAGE",
+    `key ${JSON.stringify(key)} cannot be stored: expected non-empty segments of well-formed ` +
+      'Unicode, separated by "/". Rename the topic or pipeline that it comes from',
+  );
 }
 
 /** Null when no key has this path, so the file is not ours. */

@@ -7,7 +7,6 @@ import {
   closeSync,
   type Dirent,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -19,6 +18,7 @@ import { dirname, join } from "node:path";
 import { type Content, decode, encode } from "./file-format.js";
 import { codeOf, ignoringAbsence, tryFs } from "./fs-errors.js";
 import { keyToPath } from "./keys.js";
+import { makeDirectory } from "./make-directory.js";
 
 /** Below the root; a key never has a dot in its path. */
 const TEMPORARY_DIR = ".tmp";
@@ -33,7 +33,7 @@ export class LinkedFiles {
   constructor(dir: string) {
     this.dir = dir;
     tryFs("open", dir, () => {
-      mkdirSync(join(dir, TEMPORARY_DIR), { recursive: true });
+      makeDirectory(join(dir, TEMPORARY_DIR));
       removeOldFiles(join(dir, TEMPORARY_DIR));
     });
   }
@@ -130,7 +130,7 @@ function linkNew(from: string, to: string): boolean {
     if (codeOf(error) !== "ENOENT") throw error;
   }
   // Once per directory: its first file.
-  mkdirSync(dirname(to), { recursive: true });
+  makeDirectory(dirname(to));
   try {
     linkSync(from, to);
     return true;

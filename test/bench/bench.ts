@@ -22,6 +22,7 @@ interface Measured {
   readonly wallSeconds: number;
   readonly peakMegabytes: number;
   readonly agrees?: boolean;
+  readonly sliceMs?: { readonly p50: number; readonly p99: number };
 }
 
 const { values: flags } = parseArgs({
@@ -39,9 +40,13 @@ const SCRATCH = path.resolve(".cache", "bench");
 const PARTITIONS = 4;
 
 const data = flags.data ?? (await simulated(Number(flags.events)));
-const cases = ["decode", "decode, envelope", ...WORKLOADS, "tumbling, envelope"].filter(
-  (name) => flags.only === undefined || name === flags.only,
-);
+const cases = [
+  "decode",
+  "decode, envelope",
+  ...WORKLOADS,
+  "tumbling, envelope",
+  "processor",
+].filter((name) => flags.only === undefined || name === flags.only);
 process.stdout.write(
   `${row("case", "CPU-s per million (min–max)", "events/s", "peak MB", "equal")}`,
 );
@@ -94,8 +99,15 @@ function summary(name: string, runs: readonly Measured[]): string {
     `${median(cpu).toFixed(2)} (${cpu[0]!.toFixed(2)}–${cpu.at(-1)!.toFixed(2)})`,
     Math.round(median(rate)).toLocaleString("en-US"),
     String(median(peak)),
-    equal,
+    equal + slices(runs),
   );
+}
+
+/** Of the run in the middle by its p99. */
+function slices(runs: readonly Measured[]): string {
+  const byP99 = runs.flatMap(({ sliceMs }) => sliceMs ?? []).sort((a, b) => a.p99 - b.p99);
+  const middle = byP99[byP99.length >> 1];
+  return middle === undefined ? "" : `  a slice: p50 ${middle.p50} ms, p99 ${middle.p99} ms`;
 }
 
 function sorted(values: number[]): number[] {

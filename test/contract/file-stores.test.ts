@@ -43,9 +43,13 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 describeStores("file stores", async () => {
   const own = mkdtempSync(join(root, "contract-"));
-  return {
+  const another = () => ({
     checkpoints: new FileCheckpointStore(own),
     objects: new FileObjectStore(own),
+  });
+  return {
+    ...another(),
+    another,
     cleanup: async () => rmSync(own, { recursive: true, force: true }),
   };
 });

@@ -2,8 +2,16 @@
 import { MemoryCheckpointStore, MemoryObjectStore } from "../../lib/stores/memory.js";
 import { describeStores } from "./stores.js";
 
-describeStores("memory stores", async () => ({
-  checkpoints: new MemoryCheckpointStore(),
-  objects: new MemoryObjectStore(),
-  cleanup: async () => {},
-}));
+describeStores("memory stores", async () => {
+  const checkpoints = new MemoryCheckpointStore();
+  const objects = new MemoryObjectStore();
+  return {
+    checkpoints,
+    objects,
+    another: () => ({
+      checkpoints: checkpoints.withFaults({}),
+      objects: objects.withFaults({}),
+    }),
+    cleanup: async () => {},
+  };
+});

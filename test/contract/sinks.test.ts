@@ -1,7 +1,9 @@
-/** The sink contract over every sink that runs on a laptop. */
+/** The sink contract over the lake, wherever it lies, and the DuckDB database. */
 import * as path from "node:path";
+import { afterAll, beforeAll, describe } from "vitest";
 import { duckdbSink } from "../../lib/sinks/duckdb.js";
 import { lakeSink } from "../../lib/sinks/lake.js";
+import { s3Place } from "./lake-places.js";
 import { describeSink } from "./sinks.js";
 import { readDatabase, readLake } from "./sinks-readers.js";
 
@@ -18,3 +20,21 @@ describeSink({
   readTable: (dir, layout, select) =>
     readDatabase(path.join(dir, "results.duckdb"), layout, select),
 });
+
+const bucket = await s3Place();
+const { missing } = bucket;
+
+describe.skipIf(missing !== null)(
+  `in S3${missing === null ? "" : ` (skipped: ${missing})`}`,
+  () => {
+    beforeAll(() => bucket.start());
+    afterAll(() => bucket.stop());
+
+    describeSink({
+      name: "lake on S3",
+      make: (dir, pipeline, layouts) =>
+        lakeSink({ dir, pipeline, layouts, storage: bucket.storage(dir) }),
+      readTable: async (dir, layout, select) => readLake(await bucket.copy(dir), layout, select),
+    });
+  },
+);

@@ -1,11 +1,17 @@
 /** What every pair of stores must do, whatever it is made of: one suite for all of them. */
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ATTRIBUTES_BYTES_MAX } from "../../lib/commit/decisions.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "../../lib/commit/ports.js";
 
-export interface Stores {
+export interface Clients {
   readonly checkpoints: CheckpointStore;
   readonly objects: ObjectStore;
+}
+
+export interface Stores extends Clients {
+  /** Others on the same data, as another process would have them. */
+  another(): Clients;
   /** Removes everything. */
   cleanup(): Promise<void>;
 }
@@ -44,8 +50,15 @@ export function describeStores(name: string, make: () => Promise<Stores>): void 
     });
     afterEach(() => stores.cleanup());
 
-    describe("checkpoint store", () => describeCheckpoints(() => stores.checkpoints));
-    describe("object store", () => describeObjects(() => stores.objects));
+    const clients = (): Clients[] => Array.from({ length: 32 }, () => stores.another());
+    describe("checkpoint store", () => {
+      describeCheckpoints(() => stores.checkpoints);
+      describeCheckpointRaces(() => clients().map(({ checkpoints }) => checkpoints));
+    });
+    describe("object store", () => {
+      describeObjects(() => stores.objects);
+      describeObjectRaces(() => clients().map(({ objects }) => objects));
+    });
   });
 }
 
@@ -67,10 +80,15 @@ function describeCheckpoints(store: () => CheckpointStore): void {
     }
   });
 
-  it("takes a payload of the size it allows", async () => {
+  it("takes the largest payload it allows with the largest attributes of a commit", async () => {
     const payload = new Uint8Array(store().payloadBytesMax).fill(7);
-    expect(await store().compareAndSwap("x", item(1, "a", payload))).toBe("committed");
-    expect((await store().read("x"))?.payload.length).toBe(payload.length);
+    const text = "é".repeat((ATTRIBUTES_BYTES_MAX - Buffer.byteLength('{"text":""}')) / 2);
+    const largest = { ...item(1, "a".repeat(16), payload), attributes: { text } };
+    const id = `${"p".repeat(128)}/partitions/${"s".repeat(128)}/${2 ** 31 - 1}`;
+    expect(await store().compareAndSwap(id, largest)).toBe("committed");
+    const read = await store().read(id);
+    expect(read?.payload.length).toBe(payload.length);
+    expect(read?.attributes.text).toBe(text);
   });
 
   it("refuses a generation that does not follow the stored one, and writes nothing", async () => {
@@ -87,17 +105,24 @@ function describeCheckpoints(store: () => CheckpointStore): void {
     }
   });
 
-  it("lets exactly one of 32 racing writers win each generation, and never goes back", async () => {
-    for (let generation = 1; generation <= 40; generation++) {
-      const contenders = Array.from({ length: 32 }, (_, index) => `g${generation}-${index}`);
-      const replies = await Promise.all(
-        contenders.map((id) => store().compareAndSwap("raced", item(generation, id))),
-      );
-      const winners = contenders.filter((_, index) => replies[index] === "committed");
-      expect(winners).toHaveLength(1);
-      const read = await store().read("raced");
-      expect([read?.generation, read?.commitId]).toEqual([generation, winners[0]]);
-    }
+  it("keeps attributes as JSON does, to the last bit", async () => {
+    const attributes = {
+      numbers: [0, -0, 2 ** 53, -(2 ** 53), 5e-324, 1.7976931348623157e308, 0.1 + 0.2],
+      texts: ["", "é", "e\u0301", "\u0000\u001f\u2028", "🦆", "\ud800", '"\\/'],
+      "": { "weird key\n": [true, false, null, [], {}] },
+    };
+    await store().compareAndSwap("x", { ...item(1, "a"), attributes });
+    const read = (await store().read("x"))?.attributes;
+    expect(JSON.stringify(read)).toBe(JSON.stringify(attributes));
+  });
+
+  it("lists more checkpoints than a page of any store holds", async () => {
+    const payload = new Uint8Array(store().payloadBytesMax).fill(1);
+    const ids = Array.from({ length: 150 }, (_, n) => `paged/partitions/${n}`);
+    await inTurns(ids, (id) => store().compareAndSwap(id, item(1, "a", payload)));
+    await store().compareAndSwap("paged/publisher", item(1, "a"));
+    expect(await store().list("paged/partitions/")).toEqual(inOrder(ids, ""));
+    expect(await store().list("paged/partitions/14")).toEqual(inOrder(ids, "paged/partitions/14"));
   });
 
   it("keeps ids apart, whatever they are made of, and lists them by prefix in order", async () => {
@@ -109,23 +134,48 @@ function describeCheckpoints(store: () => CheckpointStore): void {
   });
 }
 
+function describeCheckpointRaces(clients: () => CheckpointStore[]): void {
+  it("lets exactly one of 32 racing clients win each generation, and never goes back", async () => {
+    const racing = clients();
+    for (let generation = 1; generation <= 40; generation++) {
+      const contenders = racing.map((_, index) => `g${generation}-${index}`);
+      const replies = await Promise.all(
+        racing.map((client, n) => client.compareAndSwap("raced", item(generation, contenders[n]!))),
+      );
+      const winners = contenders.filter((_, index) => replies[index] === "committed");
+      expect(winners).toHaveLength(1);
+      const read = await racing[generation % racing.length]!.read("raced");
+      expect([read?.generation, read?.commitId]).toEqual([generation, winners[0]]);
+    }
+  });
+
+  it("never gives a reader less than what was acknowledged before it read", async () => {
+    const [writer, ...readers] = clients().slice(0, 5);
+    let acknowledged = 0;
+    const read = async (reader: CheckpointStore) => {
+      while (acknowledged < 100) {
+        const atLeast = acknowledged;
+        const found = (await reader.read("watched"))?.generation ?? 0;
+        expect(found).toBeGreaterThanOrEqual(atLeast);
+        expect(found).toBeLessThanOrEqual(acknowledged + 1);
+        // In memory nothing waits, and the writer must have its turn.
+        await new Promise(setImmediate);
+      }
+    };
+    const reading = Promise.all(readers.map(read));
+    for (let generation = 1; generation <= 100; generation++) {
+      expect(await writer!.compareAndSwap("watched", item(generation, "w"))).toBe("committed");
+      acknowledged = generation;
+    }
+    await reading;
+  });
+}
+
 function describeObjects(store: () => ObjectStore): void {
   it("gives null for a missing object, and deletes it without complaint", async () => {
     expect(await store().get("no/such")).toBeNull();
     await store().delete("no/such");
     expect(await store().list("")).toEqual([]);
-  });
-
-  it("lets exactly one of 32 racing writers create an object, and never changes it", async () => {
-    for (let round = 0; round < 20; round++) {
-      const key = `raced/${round}`;
-      const replies = await Promise.all(
-        Array.from({ length: 32 }, (_, index) => store().putIfAbsent(key, Uint8Array.of(index))),
-      );
-      expect(replies.filter((reply) => reply === "created")).toHaveLength(1);
-      expect(await store().get(key)).toEqual(bytesOf([replies.indexOf("created")]));
-      expect(await store().putIfAbsent(key, Uint8Array.of(99))).toBe("exists");
-    }
   });
 
   it("creates an object again after it was deleted", async () => {
@@ -157,6 +207,13 @@ function describeObjects(store: () => ObjectStore): void {
     }
   });
 
+  it("lists more objects than a page of any store holds", async () => {
+    const keys = Array.from({ length: 1_100 }, (_, n) => `paged/${n % 3}/${n}`);
+    await inTurns(keys, (key) => store().putIfAbsent(key, EMPTY));
+    expect(await store().list("paged/")).toEqual(inOrder(keys, ""));
+    expect(await store().list("paged/2/10")).toEqual(inOrder(keys, "paged/2/10"));
+  });
+
   it("agrees with a map over random operations", async () => {
     const seed = Date.now() % 2 ** 31;
     console.info(`seed ${seed}`);
@@ -171,6 +228,21 @@ function describeObjects(store: () => ObjectStore): void {
       }),
       { seed, numRuns: 30 },
     );
+  });
+}
+
+function describeObjectRaces(clients: () => ObjectStore[]): void {
+  it("lets exactly one of 32 racing clients create an object, and never changes it", async () => {
+    const racing = clients();
+    for (let round = 0; round < 20; round++) {
+      const key = `raced/${round}`;
+      const replies = await Promise.all(
+        racing.map((client, index) => client.putIfAbsent(key, Uint8Array.of(index))),
+      );
+      expect(replies.filter((reply) => reply === "created")).toHaveLength(1);
+      expect(await racing[round]!.get(key)).toEqual(bytesOf([replies.indexOf("created")]));
+      expect(await racing[0]!.putIfAbsent(key, Uint8Array.of(99))).toBe("exists");
+    }
   });
 }
 
@@ -193,6 +265,15 @@ async function checkAgainst(
   } else {
     expect(await store.list(key)).toEqual(inOrder([...model.keys()], key));
   }
+}
+
+/** A few at a time. */
+async function inTurns<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  const left = [...items];
+  const next = async () => {
+    for (let one = left.pop(); one !== undefined; one = left.pop()) await work(one);
+  };
+  await Promise.all(Array.from({ length: 8 }, next));
 }
 
 /** Plain `Buffer`, so that `toEqual` compares bytes only. */

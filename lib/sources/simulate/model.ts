@@ -2,6 +2,8 @@
 import type { Random } from "./random.js";
 
 export interface SimulatedEvent {
+  /** Of whom it tells: all events of a key are in one partition. */
+  readonly key: string;
   readonly partition: number;
   /** The record up to its event time, which is the last field: `{"id":…,"event_time":"`. */
   readonly head: string;

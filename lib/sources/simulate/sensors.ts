@@ -67,6 +67,7 @@ function reading(random: Random, index: number, timeMs: number, sensor: Sensor):
   const temperature = dice < 0.012 ? "null" : tenths(celsius);
   const damp = dice > 0.992 ? "null" : tenths(humidity);
   return {
+    key: sensor.id,
     partition: sensor.partition,
     head:
       `{"reading_id":"${uuid(random, index)}","sensor_id":"${sensor.id}","site":"${site.name}",` +

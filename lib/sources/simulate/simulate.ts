@@ -30,6 +30,8 @@ export interface SimulateOptions {
 }
 
 export interface SimulatedRecord {
+  /** As a Kafka key: the sensor's or user's id, of malformed records too. */
+  readonly key: string;
   readonly partition: number;
   /** Without a line break. */
   readonly line: string | Uint8Array;
@@ -64,7 +66,7 @@ export function* simulate(
   const resendSteps = Math.ceil(Math.min(RESEND_MS_MAX / stepMs, RESEND_RECORDS_MAX));
   for (let i = 0; i < options.events; i++) {
     const arrivalMs = options.startMs + i * stepMs;
-    const { partition, head } = world.next(i, arrivalMs);
+    const { key, partition, head } = world.next(i, arrivalMs);
     // Late is late by its own partition's watermark, so a partition's first event never is.
     const newest = newestMs[partition]!;
     const late = newest > -Infinity && random.unit() < options.late;
@@ -73,15 +75,16 @@ export function* simulate(
       : Math.floor(arrivalMs) - random.below(options.outOfOrderMs + 1);
     const line = `${head}${new Date(timeMs).toISOString()}"}`;
     if (random.unit() < options.malformed) {
-      yield { partition, line: damaged(line, random), kind: "malformed" };
+      yield { key, partition, line: damaged(line, random), kind: "malformed" };
     } else {
       newestMs[partition] = Math.max(newest, timeMs);
-      yield { partition, line, kind: late ? "late" : "ok" };
+      yield { key, partition, line, kind: late ? "late" : "ok" };
       if (!late && random.unit() < options.duplicates) {
         const at = i + 1 + random.below(resendSteps);
         const due = resend.get(at);
-        if (due === undefined) resend.set(at, [{ partition, line, kind: "duplicate" }]);
-        else due.push({ partition, line, kind: "duplicate" });
+        const again = { key, partition, line, kind: "duplicate" } as const;
+        if (due === undefined) resend.set(at, [again]);
+        else due.push(again);
       }
     }
     const due = resend.get(i);

@@ -47,8 +47,9 @@ export function visitWorld(kind: "activity" | "clickstream", options: WorldOptio
       const type = action(random, visit);
       if (type === "page_view") turnTo(visit, names[pages.pick(random)]!);
       const head = write(random, index, visit, type);
+      const { user: key, partition } = visit;
       if (random.unit() < LEAVE) visits[slot] = arrive();
-      return { partition: visit.partition, head };
+      return { key, partition, head };
     },
   };
 }

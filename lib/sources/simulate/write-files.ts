@@ -1,7 +1,8 @@
 /** Simulated records as NDJSON files, one per partition, with a fixed buffer for each. */
-import { closeSync, mkdirSync, openSync, readdirSync, writeSync } from "node:fs";
+import { closeSync, openSync, readdirSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { MillpondError } from "../../errors.js";
+import { makeDirectory } from "../../stores/make-directory.js";
 import type { SimulatedRecord } from "./simulate.js";
 
 const BUFFER_BYTES = 256 * 1024;
@@ -52,16 +53,6 @@ export function writeSimulation(
   const bytes = writers.reduce((sum, writer) => sum + writer.written, 0);
   const total = ok + late + duplicate + malformed;
   return { records: total, ok, late, duplicates: duplicate, malformed, bytes, files };
-}
-
-function makeDirectory(directory: string): void {
-  try {
-    mkdirSync(directory, { recursive: true });
-  } catch (cause) {
-    const found = cause instanceof Error ? cause.message : String(cause);
-    const message = `simulate: --out ${directory} cannot be made: ${found}; give another directory`;
-    throw new MillpondError("USAGE", message, { cause });
-  }
 }
 
 class LineFile {

@@ -158,7 +158,7 @@ describe("the committer refuses", () => {
     const large = request({ nextOffset: 1, meta: { text: "x".repeat(ATTRIBUTES_BYTES_MAX) } });
     await expect(committer.commit({ ...large, outbox: bytes(1) })).rejects.toMatchObject({
       code: "LIMIT",
-      message: expect.stringMatching(/attribute bytes, the limit is 1048576/),
+      message: expect.stringMatching(/attribute bytes, the limit is 393216/),
     });
     expect(await stores.objects.list("")).toEqual([]);
     const delta = request({ nextOffset: 1, state: { kind: "delta", bytes: bytes(11) } });
@@ -181,7 +181,7 @@ describe("the committer refuses", () => {
     const committer = committerOver(stores);
     await committer.load();
     const next = request({ nextOffset: 2, outbox: bytes(1) });
-    await expect(committer.commit(next)).rejects.toThrow(/outbox entries, the limit is 10000/);
+    await expect(committer.commit(next)).rejects.toThrow(/outbox entries, the limit is 5000/);
     expect((await committer.commit({ ...next, releaseOutboxUpTo: 1 })).kind).toBe("committed");
   });
 

@@ -1,0 +1,145 @@
+/** `millpond cost`: the monthly bill of a load in AWS, by part, and what else would cost. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import type { Alternative } from "../aws/cost/alternatives.js";
+import type { Bill, KafkaPricing, Load } from "../aws/cost/bill.js";
+import { textTable } from "./text-table.js";
+
+const HELP = `
+List prices without free tiers; the model's figures are in lib/aws/cost. Kafka itself is left out of
+the break-even: it costs the same whoever reads it.
+
+Examples:
+  $ millpond cost --events-per-second 1000
+  $ millpond cost --events-per-second 200 --hours-per-day 8 --kafka existing
+  $ millpond cost --events-per-second 50000 --partitions 32 --kafka provisioned --json
+`;
+
+interface Flags {
+  readonly eventsPerSecond: number;
+  readonly eventBytes: number;
+  readonly partitions: number;
+  readonly kafka: KafkaPricing;
+  readonly region: string;
+  readonly batchWindowSeconds: number;
+  readonly sinkWindowSeconds: number;
+  readonly hoursPerDay: number;
+  readonly retentionDays: number;
+  readonly tables: number;
+  readonly minPollers: number;
+  readonly json?: boolean;
+}
+
+export function costCommand(): Command {
+  return new Command("cost")
+    .description("the monthly bill of a load in AWS, by part")
+    .requiredOption("--events-per-second <n>", "records a second, while there are any", number)
+    .option("--event-bytes <n>", "bytes of a record's value", number, 200)
+    .option("--partitions <n>", "partitions of the topic", number, 4)
+    .addOption(
+      new Option("--kafka <kind>", "existing costs nothing here")
+        .choices(["serverless", "provisioned", "existing"])
+        .default("serverless"),
+    )
+    .option("--region <name>", "AWS region", "us-east-1")
+    .option("--batch-window-seconds <n>", "how long Lambda gathers records", number, 5)
+    .option("--sink-window-seconds <n>", "how long the sink gathers commits", number, 15)
+    .option("--hours-per-day <n>", "hours a day with events", number, 24)
+    .option("--retention-days <n>", "days that records are kept", number, 30)
+    .option("--tables <n>", "tables of the pipeline", number, 4)
+    .option("--min-pollers <n>", "provisioned pollers; 0 is on-demand mode", number, 0)
+    .option("--json", "as one JSON object")
+    .addHelpText("after", HELP)
+    .action(async (flags: Flags) => {
+      const report = await reportOf(flags);
+      process.stdout.write(
+        flags.json === true ? `${JSON.stringify(report)}\n` : reportText(report),
+      );
+    });
+}
+
+interface CostReport {
+  readonly load: Load;
+  readonly bill: Bill;
+  readonly alternatives: readonly {
+    readonly name: string;
+    readonly size: string;
+    readonly usdPerMonth: number;
+    /** Null where Millpond costs less at any load. */
+    readonly breakEvenEventsPerSecond: number | null;
+  }[];
+  readonly usdWithoutKafka: number;
+  readonly prices: {
+    readonly asOf: string;
+    readonly list: readonly {
+      readonly usd: number;
+      readonly per: string;
+      readonly source: string;
+    }[];
+  };
+}
+
+async function reportOf({ json: _, ...load }: Flags): Promise<CostReport> {
+  const { billOf, pricesOf } = await import("../aws/cost/bill.js");
+  const { ALTERNATIVES, breakEven, usdWithoutKafka } = await import("../aws/cost/alternatives.js");
+  const { PRICE_LIST } = await import("../aws/cost/prices.js");
+  const bill = billOf(load);
+  const names = Object.keys(ALTERNATIVES) as Alternative[];
+  return {
+    load,
+    bill,
+    usdWithoutKafka: usdWithoutKafka(load),
+    alternatives: names.map((name) => ({
+      name,
+      size: ALTERNATIVES[name].size(load.eventsPerSecond),
+      usdPerMonth: ALTERNATIVES[name].usd(load),
+      breakEvenEventsPerSecond: breakEven(load, name),
+    })),
+    prices: { asOf: PRICE_LIST.asOf, list: Object.values(pricesOf(load.region)) },
+  };
+}
+
+function reportText({ load, bill, alternatives, usdWithoutKafka, prices }: CostReport): string {
+  const view = { width: process.stdout.columns ?? 100, color: process.stdout.isTTY === true };
+  const billTable = textTable(
+    [
+      { name: "part", isNumber: false },
+      { name: "usd_month", isNumber: true },
+      { name: "of", isNumber: false },
+    ],
+    [
+      ...bill.parts.map(({ part, usdPerMonth, detail }) => [part, usd(usdPerMonth), detail]),
+      ["total", usd(bill.usdPerMonth), `${usd(usdWithoutKafka)} without Kafka`],
+    ],
+    view,
+  );
+  const others = textTable(
+    [
+      { name: "instead, without Kafka", isNumber: false },
+      { name: "usd_month", isNumber: true },
+      { name: "millpond is cheaper up to", isNumber: true },
+      { name: "size", isNumber: false },
+    ],
+    alternatives.map(({ name, usdPerMonth, size, breakEvenEventsPerSecond: upTo }) => [
+      name,
+      usd(usdPerMonth),
+      upTo === null ? "any load" : `${Math.round(upTo).toLocaleString("en-US")} events/s`,
+      size,
+    ]),
+    view,
+  );
+  const sources = [...new Set(prices.list.map(({ source }) => source))];
+  return (
+    `${load.eventsPerSecond.toLocaleString("en-US")} events/s of ${load.eventBytes} bytes, ` +
+    `${load.hoursPerDay} hours a day, ${load.region}\n${billTable}\n${others}\n` +
+    `List prices of ${prices.asOf}, each with its page in --json:\n` +
+    sources.map((source) => `  ${source}\n`).join("")
+  );
+}
+
+const usd = (amount: number): string => amount.toFixed(2);
+
+function number(value: string): number {
+  const found = value.trim() === "" ? Number.NaN : Number(value);
+  if (Number.isFinite(found) && found >= 0) return found;
+  throw new InvalidArgumentError("Give a number, 0 or more.");
+}
