@@ -15,6 +15,7 @@ import {
   windowRows,
 } from "../engine/finish.js";
 import type { GroupPlan } from "../engine/group-plan.js";
+import { GroupStore } from "../engine/group-store.js";
 import type { StreamProgram } from "../engine/program.js";
 import { firstRevision, reviseSessions, reviseWindow } from "../engine/revise.js";
 import { type SectionPlace, sectionPlaces } from "../engine/section.js";
@@ -35,6 +36,7 @@ import {
   type TableTotals,
   type WindowEntry,
 } from "./publisher-state.js";
+import { RecentObjects } from "./recent-objects.js";
 
 /** A partition as the publisher sees it. */
 export interface PartitionFacts {
@@ -57,9 +59,19 @@ export interface RoundOptions {
 }
 
 /**
- * Bounds the memory of one merge: windows are published in runs of at most so many partial bytes.
+ * Windows are published in runs of at most so many partial bytes: few enough for the processor's
+ * caches, and small windows still share a publication.
  */
-const MERGE_BYTES_MAX = 32 * 1024 * 1024;
+const MERGE_BYTES_MAX = 512 * 1024;
+/**
+ * A partial is kept for `reviseFor`. It stays in the object it came in if at most one part in so
+ * many of that are rows, which need not be kept; else it is copied.
+ */
+const ROWS_SHARE_MAX = 4;
+/** A merge store larger than that is let go after use. */
+const MERGE_STORE_WORDS_MAX = 1 << 22;
+/** Objects are read piece by piece. */
+const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 /** The publisher's state names each of a table's windows (I6). */
 const WINDOWS_MAX = 500_000;
 
@@ -87,7 +99,8 @@ export class Publisher {
   private divided: (Omit<Place, "length"> & DividedBatch) | null = null;
   /** This round's windows by table and start. */
   private entries = new Map<string, Map<number, WindowEntry>>();
-  private recent: { key: string; bytes: Uint8Array } | null = null;
+  /** Emptied stores to merge partials in, by table. */
+  private readonly mergeStores = new Map<string, GroupStore>();
 
   constructor(options: {
     readonly checkpoints: CheckpointStore;
@@ -99,7 +112,7 @@ export class Publisher {
   }) {
     this.id = options.id;
     this.cell = new CheckpointCell(options.checkpoints, options.id);
-    this.objects = options.objects;
+    this.objects = RecentObjects.over(options.objects, RECENT_BYTES_MAX);
     this.definitionHash = options.definitionHash;
     this.state = emptyPublisherState(options.definitionHash);
     this.latenesses = new Map(
@@ -202,8 +215,10 @@ export class Publisher {
     entry: OutboxEntry,
   ): Promise<void> {
     const object = await readOutbox(this.objects, entry);
-    this.recent = { key: entry.key, bytes: object };
-    for (const section of sectionPlaces(object)) {
+    const sections = sectionPlaces(object);
+    const rowsBytes = sum(sections.map(({ kind, length }) => (kind === "rows" ? length : 0)));
+    const keepsObject = rowsBytes * ROWS_SHARE_MAX <= object.length;
+    for (const section of sections) {
       const place = { key: entry.key, at: section.at, length: section.length };
       if (section.kind === "rows") {
         const { table, count: rows } = section;
@@ -211,7 +226,7 @@ export class Publisher {
         totals(next, table).publishedRows += rows;
       } else if (section.kind === "sessions") {
         await this.takeSessions(next, facts, section, place);
-      } else await this.takeWindow(next, facts, section, place);
+      } else await this.takeWindow(next, facts, section, place, keepsObject);
     }
   }
 
@@ -220,6 +235,7 @@ export class Publisher {
     facts: PartitionFacts,
     section: SectionPlace,
     place: Place,
+    keepsObject: boolean,
   ): Promise<void> {
     const { droppedThrough } = totals(next, section.table);
     const end = section.start + this.sizeOf(section.table);
@@ -230,9 +246,7 @@ export class Publisher {
     }
     const entry = this.windowEntry(next, section.table, section.start);
     const { partition } = facts;
-    // A copy among this round's own bytes: a partial is kept for `reviseFor`, and the object it
-    // came in, with all the slice's rows, must not be.
-    const kept = this.keepBytes(new Uint8Array(await this.bytesOf(place)));
+    const kept = keepsObject ? place : this.keepBytes(new Uint8Array(await this.bytesOf(place)));
     entry.partials = [
       ...entry.partials.filter((partial) => partial.partition !== partition),
       { ...kept, partition, open: section.open },
@@ -249,7 +263,7 @@ export class Publisher {
   ): Promise<void> {
     const { plan } = this.windowed(section.table);
     const bytes = await this.bytesOf(place);
-    const store = mergePartials(plan, [{ start: section.start, bytes }]);
+    const store = this.merge(section.table, plan, [{ start: section.start, bytes }]);
     const events = sum(eventsByStart(store).values());
     const total = totals(next, section.table);
     const key = `${facts.id}@${section.start}`;
@@ -294,7 +308,7 @@ export class Publisher {
     const sessions: SessionEntry = next.sessions[section.table]!;
     const before = sessions.open[facts.id];
     const bytes = section.count === 0 ? [] : [{ start: 0, bytes: await this.bytesOf(place) }];
-    const store = mergePartials(plan, bytes);
+    const store = this.merge(section.table, plan, bytes);
     const rows = sessionRows(store);
     const keys = plan.keys.map(({ column }) => column.name);
     const events = sum(eventsByStart(store).values());
@@ -340,7 +354,7 @@ export class Publisher {
       .sort((a, b) => a.start - b.start);
     const fresh = due.filter((window) => window.published === null);
     for (const run of runsOf(fresh)) {
-      const store = mergePartials(plan, await this.partialsOf(run));
+      const store = this.merge(name, plan, await this.partialsOf(run));
       const events = eventsByStart(store);
       const published = this.publish(next, name, firstRevision(windowRows(store, sizeMs)));
       for (const window of run) {
@@ -358,7 +372,7 @@ export class Publisher {
     plan: GroupPlan,
     window: WindowEntry,
   ): Promise<void> {
-    const store = mergePartials(plan, await this.partialsOf([window]));
+    const store = this.merge(name, plan, await this.partialsOf([window]));
     const keys = plan.keys.map(({ column }) => column.name);
     const before = await this.rowsPublished(window.published!, window.start);
     const { changed, full } = reviseWindow(before, windowRows(store, this.sizeOf(name)), keys);
@@ -380,6 +394,16 @@ export class Publisher {
     const indexes = Int32Array.from(rows.get(start) ?? []);
     const columns = batch.columns.map((column) => gather(column, indexes, indexes.length));
     return { rowCount: indexes.length, columns };
+  }
+
+  /** The store is the table's next merge's as well: be done with it before. */
+  private merge(table: string, plan: GroupPlan, partials: readonly PartialBytes[]): GroupStore {
+    const store = this.mergeStores.get(table) ?? new GroupStore(plan);
+    store.clear();
+    mergePartials(store, partials);
+    if (store.capacityWords <= MERGE_STORE_WORDS_MAX) this.mergeStores.set(table, store);
+    else this.mergeStores.delete(table);
+    return store;
   }
 
   /** The windows' partials, by window, then by partition. Each object is read once. */
@@ -480,12 +504,9 @@ export class Publisher {
     // What this round keeps is not stored before its commit.
     const pending = key === this.objectKey ? this.batches.get(at) : undefined;
     if (pending !== undefined) return pending;
-    if (this.recent?.key !== key) {
-      const bytes = await this.objects.get(key);
-      if (bytes === null) throw missing(key);
-      this.recent = { key, bytes };
-    }
-    return this.recent.bytes.subarray(at, at + length);
+    const bytes = await this.objects.get(key);
+    if (bytes === null) throw missing(key);
+    return bytes.subarray(at, at + length);
   }
 
   private windowed(table: string): WindowedTable {

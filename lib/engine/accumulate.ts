@@ -2,7 +2,7 @@
 import type { ExprNode } from "../define/definition.js";
 import type { FoldInput } from "./aggregates/aggregate.js";
 import type { Batch, Column } from "./batch.js";
-import { growInt32 } from "./dictionary.js";
+import { type Dictionary, growInt32 } from "./dictionary.js";
 import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
 import type { GroupStore } from "./group-store.js";
 
@@ -39,7 +39,11 @@ export class Accumulator {
   }
 
   /** Evaluates arguments and dictionary codes for the accepted rows of this batch. */
-  begin(batch: Batch, accepted: Accepted, store: GroupStore): readonly Int32Array[] {
+  begin(
+    batch: Batch,
+    accepted: Accepted,
+    dictionaries: readonly Dictionary[],
+  ): readonly Int32Array[] {
     this.columns = this.args.map((evaluate) => (evaluate === null ? null : evaluate(batch)));
     this.filterColumns = this.filters.map((f) => (f === null ? null : f(batch)));
     const done = new Set<number>();
@@ -50,7 +54,7 @@ export class Accumulator {
         this.codes[dictionary] = growInt32(this.codes[dictionary]!, batch.rowCount);
       }
       const codes = this.codes[dictionary]!;
-      store.dictionaries[dictionary]!.encode(column, accepted.rows, accepted.count, codes);
+      dictionaries[dictionary]!.encode(column, accepted.rows, accepted.count, codes);
     };
     this.keyColumns = this.plan.keys.map(
       ({ column }) => batch.columns.find((c) => c.name === column.name)!,

@@ -145,15 +145,10 @@ export class Dictionary {
   }
 
   private equals(code: number, view: DataView, start: number, end: number): boolean {
-    let at = this.startOf(code);
-    if (this.ends[code]! - at !== end - start) return false;
-    const { arenaView } = this;
-    let i = start;
-    for (; i + 4 <= end; i += 4, at += 4) {
-      if (arenaView.getInt32(at, true) !== view.getInt32(i, true)) return false;
-    }
-    for (; i < end; i++, at++) if (arenaView.getUint8(at) !== view.getUint8(i)) return false;
-    return true;
+    const from = this.startOf(code);
+    return (
+      this.ends[code]! - from === end - start && sameBytes(this.arenaView, from, view, start, end)
+    );
   }
 
   private append(view: DataView, start: number, end: number, hash: number): number {
@@ -178,6 +173,13 @@ export class Dictionary {
     return code;
   }
 
+  /** Forgets everything but keeps its room. */
+  reset(): void {
+    this.count = 0;
+    this.arenaLength = 0;
+    this.index.fill(0);
+  }
+
   private rehash(): void {
     const index = new Int32Array(this.index.length * 4);
     const mask = index.length - 1;
@@ -190,20 +192,75 @@ export class Dictionary {
   }
 }
 
-/** Multiply-mix over 4-byte words; a hash for tables only, never stored. */
+/** The dictionaries of one operator, and how much of them has been saved. */
+export class DictionarySet {
+  readonly all: readonly Dictionary[];
+  private readonly savedCounts: number[];
+
+  constructor(count: number) {
+    this.all = Array.from({ length: count }, () => new Dictionary());
+    this.savedCounts = this.all.map(() => 0);
+  }
+
+  /** New entries since the last save, or `all`. */
+  write(writer: ByteWriter, all: boolean): void {
+    this.all.forEach((dictionary, d) => {
+      dictionary.write(writer, all ? 0 : this.savedCounts[d]!);
+    });
+  }
+
+  saved(): void {
+    this.all.forEach((dictionary, d) => {
+      this.savedCounts[d] = dictionary.count;
+    });
+  }
+
+  read(reader: ByteReader): void {
+    for (const dictionary of this.all) dictionary.read(reader);
+  }
+}
+
+/**
+ * Multiply-mix over 4-byte words, of which the last may overlap the one before; a hash for tables
+ * only, never stored.
+ */
 function hashBytes(view: DataView, start: number, end: number): number {
   let hash = (end - start) | 0;
-  let i = start;
-  for (; i + 4 <= end; i += 4) {
-    hash = Math.imul(hash ^ view.getInt32(i, true), 0x9e3779b1);
-    hash ^= hash >>> 15;
+  if (hash >= 4) {
+    const last = end - 4;
+    for (let i = start; i < last; i += 4) {
+      hash = Math.imul(hash ^ view.getInt32(i, true), 0x9e3779b1);
+      hash ^= hash >>> 15;
+    }
+    hash = Math.imul(hash ^ view.getInt32(last, true), 0x9e3779b1);
+  } else {
+    for (let i = start; i < end; i++) hash = Math.imul(hash ^ view.getUint8(i), 0x01000193);
   }
-  for (; i < end; i++) hash = Math.imul(hash ^ view.getUint8(i), 0x01000193);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   return hash ^ (hash >>> 13);
 }
 
-function viewOf(bytes: Uint8Array): DataView {
+/** Whether `a` from `from` on holds the bytes `b[start, end)`. */
+export function sameBytes(
+  a: DataView,
+  from: number,
+  b: DataView,
+  start: number,
+  end: number,
+): boolean {
+  const shift = from - start;
+  if (end - start < 4) {
+    for (let i = start; i < end; i++) if (a.getUint8(i + shift) !== b.getUint8(i)) return false;
+    return true;
+  }
+  const last = end - 4;
+  for (let i = start; i < last; i += 4) {
+    if (a.getInt32(i + shift, true) !== b.getInt32(i, true)) return false;
+  }
+  return a.getInt32(last + shift, true) === b.getInt32(last, true);
+}
+
+export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 

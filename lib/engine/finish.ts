@@ -7,8 +7,8 @@ import { codedOutput } from "./aggregates/output.js";
 import type { Batch, Column } from "./batch.js";
 import { ByteReader } from "./codec.js";
 import { numberColumn } from "./columns.js";
-import { END_LANE, EVENTS_LANE, type GroupPlan, START_LANE } from "./group-plan.js";
-import { GroupStore } from "./group-store.js";
+import { END_LANE, EVENTS_LANE, START_LANE } from "./group-plan.js";
+import type { GroupStore } from "./group-store.js";
 
 /** A partial to merge; `start` is its window's start (0 for sessions). */
 export interface PartialBytes {
@@ -17,10 +17,8 @@ export interface PartialBytes {
 }
 
 /** Merges in the given order, which must be partition order for doubles to be reproducible. */
-export function mergePartials(plan: GroupPlan, partials: Iterable<PartialBytes>): GroupStore {
-  const store = new GroupStore(plan);
+export function mergePartials(store: GroupStore, partials: Iterable<PartialBytes>): void {
   for (const { start, bytes } of partials) store.mergeGroups(new ByteReader(bytes), start);
-  return store;
 }
 
 /** Events that the groups hold, by pane start; they carry the accounting. */

@@ -26,7 +26,7 @@ import {
 } from "./table-input.js";
 import { WindowOperator } from "./windows.js";
 
-const STATE_VERSION = 1;
+const STATE_VERSION = 2;
 const NEVER = Number.NEGATIVE_INFINITY;
 
 type Operator = WindowOperator | SessionOperator;
@@ -87,7 +87,7 @@ export class PartitionFold {
     let openWindows = 0;
     let openSessions = 0;
     for (const { operator } of this.operators) {
-      if (operator instanceof SessionOperator) openSessions += operator.store.live;
+      if (operator instanceof SessionOperator) openSessions += operator.openSessions;
       else openWindows += operator.openWindows;
     }
     return { openWindows, openSessions, dedupIds: this.ids?.size ?? 0 };
@@ -135,17 +135,16 @@ export class PartitionFold {
   writeState(all: boolean): Uint8Array {
     const writer = this.stateWriter;
     writer.reset();
-    if (all) for (const { operator } of this.operators) operator.compact();
     writer.u8(STATE_VERSION);
     writer.f64(this.maxTime);
     this.ids?.write(writer, all);
-    for (const { operator } of this.operators) operator.store.write(writer, all);
+    for (const { operator } of this.operators) operator.write(writer, all);
     return writer.finish();
   }
 
   saved(): void {
     this.ids?.saved();
-    for (const { operator } of this.operators) operator.store.saved();
+    for (const { operator } of this.operators) operator.saved();
   }
 
   /** Restores a fresh fold from a base, its deltas in order, and the counters. */
@@ -162,11 +161,10 @@ export class PartitionFold {
       }
       this.maxTime = reader.f64();
       this.ids?.read(reader);
-      for (const { operator } of this.operators) operator.store.read(reader);
+      for (const { operator } of this.operators) operator.read(reader);
     }
     this.ids?.restored();
     for (const { program, operator } of this.operators) {
-      operator.store.restored();
       operator.restored(this.watermark);
       Object.assign(operator.counters, counters.tables[program.table.name]);
     }

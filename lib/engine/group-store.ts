@@ -5,8 +5,8 @@
  */
 import { MillpondError } from "../errors.js";
 import type { CompareCodes, LaneSource, Lanes } from "./aggregates/aggregate.js";
-import type { ByteReader, ByteWriter } from "./codec.js";
-import { Dictionary, growF64, growInt32 } from "./dictionary.js";
+import { ByteReader, ByteWriter } from "./codec.js";
+import { type Dictionary, DictionarySet, growF64, growInt32 } from "./dictionary.js";
 import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
 import { SlotMap } from "./slot-map.js";
 
@@ -17,7 +17,9 @@ export const GROUPS_MAX = 8_000_000;
 
 export class GroupStore {
   readonly plan: GroupPlan;
-  readonly dictionaries: Dictionary[];
+  /** Codes of several stores mean the same if they share it. */
+  readonly dictionarySet: DictionarySet;
+  readonly dictionaries: readonly Dictionary[];
   readonly maps: SlotMap[];
   lanes: Float64Array[];
   keys: Int32Array[];
@@ -35,16 +37,12 @@ export class GroupStore {
   private dirty: number[] = [];
   private removed: number[] = [];
   private epoch = 1;
-  private savedCodes: number[];
   private readonly comparers: CompareCodes[];
 
-  /**
-   * With `shared` dictionaries, codes mean the same in both stores and `absorb` works between them.
-   */
-  constructor(plan: GroupPlan, shared?: Dictionary[]) {
+  constructor(plan: GroupPlan, dictionarySet = new DictionarySet(plan.dictionaryCount)) {
     this.plan = plan;
-    this.dictionaries =
-      shared ?? Array.from({ length: plan.dictionaryCount }, () => new Dictionary());
+    this.dictionarySet = dictionarySet;
+    this.dictionaries = dictionarySet.all;
     this.comparers = this.dictionaries.map((dictionary) => (a, b) => dictionary.compare(a, b));
     this.maps = plan.maps.map(({ combine }) => new SlotMap(combine !== "union"));
     this.lanes = Array.from({ length: plan.laneCount }, () => new Float64Array(this.capacity));
@@ -52,7 +50,36 @@ export class GroupStore {
     this.panes = new Float64Array(this.capacity).fill(FREE);
     this.chain = new Int32Array(this.capacity).fill(NONE);
     this.dirtyAt = new Int32Array(this.capacity);
-    this.savedCodes = this.dictionaries.map(() => 0);
+  }
+
+  /** Something changed since the last save. */
+  get changed(): boolean {
+    return this.dirty.length > 0;
+  }
+
+  /** Forgets all groups but keeps their room; the dictionaries stay as they are. */
+  reset(): void {
+    this.panes.fill(FREE, 0, this.used);
+    this.chain.fill(NONE, 0, this.used);
+    for (const lane of this.lanes) lane.fill(0, 0, this.used);
+    for (const map of this.maps) map.reset();
+    this.index.fill(0);
+    this.live = 0;
+    this.used = 0;
+    this.freeSlots = [];
+    this.forgetChanges();
+  }
+
+  /** `reset`, and the dictionaries, which must not be shared, are emptied as well. */
+  clear(): void {
+    this.reset();
+    for (const dictionary of this.dictionaries) dictionary.reset();
+  }
+
+  /** Words it occupies, roughly, for those who keep emptied stores. */
+  get capacityWords(): number {
+    const perSlot = this.lanes.length * 2 + this.keys.length + 4;
+    return this.maps.reduce((sum, map) => sum + map.capacity, this.capacity * perSlot);
   }
 
   /** First slot with this pane and key (codes by `codes[k][row]`), or -1. */
@@ -89,6 +116,38 @@ export class GroupStore {
     return slot === NONE ? this.insert(pane, codes, row) : slot;
   }
 
+  /**
+   * The slots of rows [from, to) under one pane, made where they are new: `find` and `insert` in
+   * one loop. For stores whose groups all have that pane, and from which none is removed.
+   */
+  assign(
+    pane: number,
+    codes: readonly Int32Array[],
+    rows: Int32Array,
+    slots: Int32Array,
+    from: number,
+    to: number,
+  ): void {
+    const seed = hashPane(pane);
+    let { index, keys } = this;
+    let mask = index.length - 1;
+    for (let i = from; i < to; i++) {
+      const row = rows[i]!;
+      let at = hashCodes(seed, codes, row) & mask;
+      let slot = index[at]! - 1;
+      while (slot >= 0 && !sameCodes(keys, slot, codes, row)) {
+        at = (at + 1) & mask;
+        slot = index[at]! - 1;
+      }
+      if (slot < 0) {
+        slot = this.insert(pane, codes, row);
+        ({ index, keys } = this);
+        mask = index.length - 1;
+      }
+      slots[i] = slot;
+    }
+  }
+
   touch(slot: number): void {
     if (this.dirtyAt[slot] === this.epoch) return;
     this.dirtyAt[slot] = this.epoch;
@@ -111,10 +170,10 @@ export class GroupStore {
     return this.comparers[dictionary] ?? refuseCompare;
   }
 
-  /** Merges the given slots of a store with the same dictionaries in, under one pane. */
-  absorb(from: GroupStore, slots: readonly number[], pane: number): void {
-    for (const slot of slots) {
-      const to = this.findOrInsert(pane, from.keys, slot);
+  /** Merges a store with the same dictionaries in, under pane 0. */
+  absorb(from: GroupStore): void {
+    for (const slot of from.liveSlots()) {
+      const to = this.findOrInsert(0, from.keys, slot);
       this.mergeLanes(to, from.lanes, slot);
       this.plan.maps.forEach(({ combine }, m) => {
         const map = this.maps[m]!;
@@ -135,11 +194,8 @@ export class GroupStore {
     this.touch(to);
   }
 
-  /** All that changed since the last save; `all` writes every group (a base). */
+  /** All that changed since the last save, without dictionaries; `all` writes every group. */
   write(writer: ByteWriter, all: boolean): void {
-    this.dictionaries.forEach((dictionary, d) => {
-      dictionary.write(writer, all ? 0 : this.savedCodes[d]!);
-    });
     const removed = all ? [] : this.removed;
     writer.u32(removed.length);
     writer.column(removed, removed.length);
@@ -160,16 +216,18 @@ export class GroupStore {
 
   /** Marks everything as saved; the next delta starts here. */
   saved(): void {
+    this.forgetChanges();
+    for (const map of this.maps) map.saved();
+  }
+
+  private forgetChanges(): void {
     this.epoch++;
     this.dirty = [];
     this.removed = [];
-    this.savedCodes = this.dictionaries.map((dictionary) => dictionary.count);
-    for (const map of this.maps) map.saved();
   }
 
   /** Applies a base or delta; call `restored` after the last one. */
   read(reader: ByteReader): void {
-    for (const dictionary of this.dictionaries) dictionary.read(reader);
     const removed = reader.column(reader.u32());
     for (const slot of removed) this.wipe(slot);
     const count = reader.u32();
@@ -208,23 +266,13 @@ export class GroupStore {
     this.saved();
   }
 
-  /** True when most dictionary entries belong to groups that are gone. */
-  get worthCompacting(): boolean {
-    const kept = this.maps.reduce((sum, { size }) => sum + size, this.live);
-    return this.dictionaries.some((dictionary, d) => {
-      // Dead entries fewer than what must be written anyway cost less than finding them.
-      if (dictionary.count < Math.max(4096, kept)) return false;
-      return this.liveCodes(d).count * 2 < dictionary.count;
-    });
-  }
-
   /** A copy without dead dictionary entries. */
-  compacted(make: () => ByteWriter, read: (bytes: Uint8Array) => ByteReader): GroupStore {
-    const writer = make();
+  compacted(dictionarySet = new DictionarySet(this.plan.dictionaryCount)): GroupStore {
+    const writer = new ByteWriter(1 << 16);
     const slots = Int32Array.from(this.liveSlots());
     this.writeGroups(writer, slots, slots.length, true);
-    const copy = new GroupStore(this.plan);
-    copy.mergeGroups(read(writer.finish()));
+    const copy = new GroupStore(this.plan, dictionarySet);
+    copy.mergeGroups(new ByteReader(writer.finish()));
     return copy;
   }
 
@@ -234,8 +282,13 @@ export class GroupStore {
     return slots;
   }
 
-  /** Cuts the given groups out as a self-contained partial. */
-  writeGroups(writer: ByteWriter, slots: Int32Array, count: number, withPanes = false): void {
+  /** Cuts the given groups out as a self-contained partial; all of them, without `slots`. */
+  writeGroups(
+    writer: ByteWriter,
+    slots: Int32Array | null,
+    count: number,
+    withPanes = false,
+  ): void {
     const recodes = this.dictionaries.map((_, d) => this.usedCodes(d, slots, count));
     this.dictionaries.forEach((dictionary, d) => {
       dictionary.writeCodes(writer, recodes[d]!.codes, recodes[d]!.count);
@@ -244,13 +297,13 @@ export class GroupStore {
     writer.u32(count);
     writer.u8(withPanes ? 1 : 0);
     if (withPanes) {
-      for (let i = 0; i < count; i++) scratch[i] = this.panes[slots[i]!]!;
+      for (let i = 0; i < count; i++) scratch[i] = this.panes[slotAt(slots, i)]!;
       writer.column(scratch, count);
     }
     this.plan.keys.forEach(({ dictionary }, k) => {
       const { recode } = recodes[dictionary]!;
       for (let i = 0; i < count; i++) {
-        const code = this.keys[k]![slots[i]!]!;
+        const code = this.keys[k]![slotAt(slots, i)]!;
         scratch[i] = code < 0 ? code : recode[code]!;
       }
       writer.column(scratch, count);
@@ -259,7 +312,7 @@ export class GroupStore {
       const coded = this.plan.codeLanes.find((c) => c.lane === lane);
       const values = this.lanes[lane]!;
       for (let i = 0; i < count; i++) {
-        const slot = slots[i]!;
+        const slot = slotAt(slots, i);
         if (coded === undefined) scratch[i] = values[slot]!;
         else if (this.lanes[coded.flag]![slot] === 0) scratch[i] = 0;
         else scratch[i] = recodes[coded.dictionary]!.recode[values[slot]!]!;
@@ -270,6 +323,7 @@ export class GroupStore {
       const recode = dictionary < 0 ? null : recodes[dictionary]!.recode;
       this.maps[m]!.writeSlots(writer, slots, count, recode);
     });
+    for (const recoding of recodes) clearRecoding(recoding);
   }
 
   /**
@@ -340,10 +394,10 @@ export class GroupStore {
     ends![slot] = fresh ? from[2]![i]! : Math.max(ends![slot]!, from[2]![i]!);
   }
 
-  private usedCodes(d: number, slots: Int32Array, count: number) {
-    const dictionary = this.dictionaries[d]!;
-    const recode = new Int32Array(dictionary.count).fill(NONE);
-    const codes = new Int32Array(dictionary.count);
+  /** Numbers the dictionary's codes that the groups use; the caller clears it after use. */
+  private usedCodes(d: number, slots: Int32Array | null, count: number): Recoding {
+    const recoding = recodingFor(d, this.dictionaries[d]!.count);
+    const { recode, codes } = recoding;
     let used = 0;
     const see = (code: number) => {
       if (code < 0 || recode[code] !== NONE) return;
@@ -352,37 +406,37 @@ export class GroupStore {
     };
     this.plan.keys.forEach((key, k) => {
       if (key.dictionary !== d) return;
-      for (let i = 0; i < count; i++) see(this.keys[k]![slots[i]!]!);
+      for (let i = 0; i < count; i++) see(this.keys[k]![slotAt(slots, i)]!);
     });
     for (const coded of this.plan.codeLanes) {
       if (coded.dictionary !== d) continue;
       for (let i = 0; i < count; i++) {
-        if (this.lanes[coded.flag]![slots[i]!] !== 0) see(this.lanes[coded.lane]![slots[i]!]!);
+        const slot = slotAt(slots, i);
+        if (this.lanes[coded.flag]![slot] !== 0) see(this.lanes[coded.lane]![slot]!);
       }
     }
     this.plan.maps.forEach((map, m) => {
-      if (map.dictionary !== d) return;
-      for (let i = 0; i < count; i++) this.maps[m]!.forEach(slots[i]!, see);
+      if (map.dictionary === d) {
+        used = this.maps[m]!.numberKeys(slots, count, recode, codes, used);
+      }
     });
-    return { recode, codes, count: used };
+    recoding.count = used;
+    return recoding;
   }
 
-  private liveCodes(d: number): { count: number } {
+  /** Notes the dictionary's codes that live groups use in `seen`. */
+  markCodes(d: number, seen: Uint8Array): void {
     const slots = Int32Array.from(this.liveSlots());
-    return this.usedCodes(d, slots, slots.length);
+    const recoding = this.usedCodes(d, slots, slots.length);
+    for (let i = 0; i < recoding.count; i++) seen[recoding.codes[i]!] = 1;
+    clearRecoding(recoding);
   }
 
   private takeSlot(): number {
     const free = this.freeSlots.pop();
     if (free !== undefined) return free;
     if (this.used >= this.capacity) this.grow(this.used + 1);
-    if (this.live >= GROUPS_MAX) {
-      throw new MillpondError(
-        "LIMIT",
-        `more than ${GROUPS_MAX} open groups in one table of one partition: ` +
-          "group by fewer or coarser columns, use a shorter window, or more partitions",
-      );
-    }
+    if (this.live >= GROUPS_MAX) throw tooManyGroups();
     return this.used++;
   }
 
@@ -398,10 +452,7 @@ export class GroupStore {
   }
 
   private sameKey(slot: number, codes: readonly Int32Array[], row: number): boolean {
-    for (let k = 0; k < this.keys.length; k++) {
-      if (this.keys[k]![slot] !== codes[k]![row]) return false;
-    }
-    return true;
+    return sameCodes(this.keys, slot, codes, row);
   }
 
   private place(slot: number): void {
@@ -475,13 +526,86 @@ export class GroupStore {
   }
 }
 
+export function tooManyGroups(): MillpondError {
+  return new MillpondError(
+    "LIMIT",
+    `more than ${GROUPS_MAX} open groups in one table of one partition: ` +
+      "group by fewer or coarser columns, use a shorter window, or more partitions",
+  );
+}
+
 function refuseCompare(): number {
   throw new TypeError("this aggregate has no dictionary to compare by");
 }
 
+/** Codes that are used, numbered from 0, and back. */
+interface Recoding {
+  /** By code: its number, or -1. */
+  readonly recode: Int32Array;
+  /** By number: the code. */
+  readonly codes: Int32Array;
+  count: number;
+}
+
+/** One per dictionary of a store, reused: a partial is written in one go. */
+const recodings: Recoding[] = [];
+
+function recodingFor(d: number, codes: number): Recoding {
+  const found = recodings[d];
+  if (found !== undefined && found.recode.length >= codes) return found;
+  const room = Math.max(1024, 2 * codes);
+  const made = { recode: new Int32Array(room).fill(NONE), codes: new Int32Array(room), count: 0 };
+  recodings[d] = made;
+  return made;
+}
+
+function clearRecoding({ recode, codes, count }: Recoding): void {
+  for (let i = 0; i < count; i++) recode[codes[i]!] = NONE;
+}
+
+/**
+ * True when most dictionary entries belong to groups that are gone, over all stores that share
+ * the dictionaries.
+ */
+export function worthCompacting(set: DictionarySet, stores: readonly GroupStore[]): boolean {
+  const kept = stores.reduce(
+    (sum, store) => store.maps.reduce((entries, { size }) => entries + size, sum + store.live),
+    0,
+  );
+  return set.all.some(({ count }, d) => {
+    // Dead entries fewer than what must be written anyway cost less than finding them.
+    if (count < Math.max(4096, kept)) return false;
+    const seen = new Uint8Array(count);
+    for (const store of stores) store.markCodes(d, seen);
+    return seen.reduce((sum, one) => sum + one, 0) * 2 < count;
+  });
+}
+
+function slotAt(slots: Int32Array | null, i: number): number {
+  return slots === null ? i : slots[i]!;
+}
+
+function sameCodes(
+  keys: readonly Int32Array[],
+  slot: number,
+  codes: readonly Int32Array[],
+  row: number,
+): boolean {
+  for (let k = 0; k < keys.length; k++) if (keys[k]![slot] !== codes[k]![row]) return false;
+  return true;
+}
+
 function hashKey(pane: number, codes: readonly Int32Array[], row: number): number {
-  // Panes are whole milliseconds: the low bits of pane / 1000 tell neighbours apart.
-  let hash = Math.imul((pane / 1000) | 0, 0x9e3779b1) ^ Math.imul(pane % 1000, 0x632be5ab);
+  return hashCodes(hashPane(pane), codes, row);
+}
+
+/** Panes are whole milliseconds: the low bits of pane / 1000 tell neighbours apart. */
+function hashPane(pane: number): number {
+  return Math.imul((pane / 1000) | 0, 0x9e3779b1) ^ Math.imul(pane % 1000, 0x632be5ab);
+}
+
+function hashCodes(seed: number, codes: readonly Int32Array[], row: number): number {
+  let hash = seed;
   for (let k = 0; k < codes.length; k++) {
     hash = Math.imul(hash ^ codes[k]![row]!, 0x85ebca6b);
     hash ^= hash >>> 13;

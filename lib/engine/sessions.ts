@@ -3,9 +3,9 @@
  * two open sessions into one; a session leaves as a partial once the watermark is past its gap.
  */
 import { type Accumulator, acceptedRoom, noneAccepted } from "./accumulate.js";
-import { ByteReader, ByteWriter } from "./codec.js";
+import { type ByteReader, ByteWriter } from "./codec.js";
 import { END_LANE, type GroupPlan, START_LANE } from "./group-plan.js";
-import { GroupStore } from "./group-store.js";
+import { GroupStore, worthCompacting } from "./group-store.js";
 import {
   DUPLICATE,
   type LateSink,
@@ -19,7 +19,7 @@ const NONE = -1;
 
 export class SessionOperator {
   readonly counters = noCounts();
-  store: GroupStore;
+  private store: GroupStore;
   private readonly gapMs: number;
   private readonly accumulator: Accumulator;
   private readonly accepted = noneAccepted();
@@ -37,7 +37,7 @@ export class SessionOperator {
   process(input: TableInput, late: LateSink): void {
     this.accept(input, late);
     const { accepted } = this;
-    const codes = this.accumulator.begin(input.batch, accepted, this.store);
+    const codes = this.accumulator.begin(input.batch, accepted, this.store.dictionaries);
     this.folded = 0;
     for (let i = 0; i < accepted.count; i++) {
       accepted.slots[i] = this.place(codes, accepted.rows[i]!, accepted.times[i]!, i);
@@ -66,7 +66,30 @@ export class SessionOperator {
     return slots.length === 0 ? [] : [this.partial(slots, true)];
   }
 
+  get openSessions(): number {
+    return this.store.live;
+  }
+
+  write(writer: ByteWriter, all: boolean): void {
+    if (all) this.compact();
+    this.store.dictionarySet.write(writer, all);
+    this.store.write(writer, all);
+  }
+
+  saved(): void {
+    this.store.dictionarySet.saved();
+    this.store.saved();
+  }
+
+  read(reader: ByteReader): void {
+    this.store.dictionarySet.read(reader);
+    this.store.read(reader);
+  }
+
+  /** After the last `read`. */
   restored(): void {
+    this.store.restored();
+    this.saved();
     this.earliestEnd = Number.POSITIVE_INFINITY;
     const ends = this.store.lanes[END_LANE]!;
     for (const slot of this.store.liveSlots()) {
@@ -74,12 +97,9 @@ export class SessionOperator {
     }
   }
 
-  compact(): void {
-    if (!this.store.worthCompacting) return;
-    this.store = this.store.compacted(
-      () => new ByteWriter(1 << 16),
-      (bytes) => new ByteReader(bytes),
-    );
+  private compact(): void {
+    const { store } = this;
+    if (worthCompacting(store.dictionarySet, [store])) this.store = store.compacted();
   }
 
   private accept(input: TableInput, late: LateSink): void {

@@ -115,32 +115,97 @@ export class SlotMap {
   }
 
   /**
-   * The entries of the given slots, which are renumbered 0, 1, … in that order; keys through
-   * `recode`, if there is one.
+   * The entries of `count` slots, which are renumbered 0, 1, … in that order: how many each has,
+   * and then keys (through `recode`, if there is one) and values slot by slot. Without `slots`, all
+   * slots below `count`.
    */
   writeSlots(
     writer: ByteWriter,
-    slots: Int32Array,
+    slots: Int32Array | null,
     count: number,
     recode: Int32Array | null,
   ): void {
-    const { words } = this;
+    reserveScratch(count);
     let total = 0;
-    for (let i = 0; i < count; i++) total += this.countIn(slots[i]!);
+    for (let i = 0; i < count; i++) {
+      const entries = this.countIn(slots === null ? i : slots[i]!);
+      scratch.slots[i] = entries;
+      total += entries;
+    }
+    writer.u32(total);
+    writer.column(scratch.slots, count);
     reserveScratch(total);
+    if (slots === null) this.gatherAll(count);
+    else this.gather(slots, count);
+    const { keys } = scratch;
+    if (recode !== null) for (let i = 0; i < total; i++) keys[i] = recode[keys[i]!]!;
+    writer.column(keys, total);
+    if (this.values !== null) writer.column(scratch.values, total);
+  }
+
+  private gather(slots: Int32Array, count: number): void {
+    const { words } = this;
     let at = 0;
     for (let i = 0; i < count; i++) {
       const slot = slots[i]!;
       if (slot >= this.heads.length) continue;
       for (let e = this.heads[slot]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
-        const key = words[e * WORDS + KEY]!;
-        scratch.slots[at] = i;
-        scratch.keys[at] = recode === null ? key : recode[key]!;
+        scratch.keys[at] = words[e * WORDS + KEY]!;
         if (this.values !== null) scratch.values[at] = this.values[e]!;
         at++;
       }
     }
-    this.writeScratch(writer, at);
+  }
+
+  /** In the order of the entries: a counting sort by slot, instead of following chains. */
+  private gatherAll(count: number): void {
+    const { words } = this;
+    const cursors = scratch.slots;
+    let total = 0;
+    for (let slot = 0; slot < count; slot++) {
+      cursors[slot] = total;
+      total += this.countIn(slot);
+    }
+    for (let e = 0; e < this.used; e++) {
+      const slot = words[e * WORDS + SLOT]!;
+      if (slot === NONE) continue;
+      const at = cursors[slot]!++;
+      scratch.keys[at] = words[e * WORDS + KEY]!;
+      if (this.values !== null) scratch.values[at] = this.values[e]!;
+    }
+  }
+
+  /**
+   * Numbers the keys of the slots (all, without `slots`) that `recode` has no number for, from
+   * `used` on; `codes` lists them by number. Returns the next number.
+   */
+  numberKeys(
+    slots: Int32Array | null,
+    count: number,
+    recode: Int32Array,
+    codes: Int32Array,
+    used: number,
+  ): number {
+    const { words } = this;
+    let next = used;
+    const see = (key: number): void => {
+      if (recode[key] !== NONE) return;
+      codes[next] = key;
+      recode[key] = next++;
+    };
+    if (slots === null) {
+      for (let e = 0; e < this.used; e++) {
+        if (words[e * WORDS + SLOT] !== NONE) see(words[e * WORDS + KEY]!);
+      }
+      return next;
+    }
+    for (let i = 0; i < count; i++) {
+      if (slots[i]! >= this.heads.length) continue;
+      for (let e = this.heads[slots[i]!]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
+        see(words[e * WORDS + KEY]!);
+      }
+    }
+    return next;
   }
 
   /** Hands over entries that `write` wrote. */
@@ -158,17 +223,29 @@ export class SlotMap {
    * `recode`, if there is one.
    */
   merge(reader: ByteReader, slotOf: Int32Array, recode: Int32Array | null, combine: Combine): void {
-    const count = this.readScratch(reader);
-    const { slots, keys, values } = scratch;
-    for (let i = 0; i < count; i++) slots[i] = slotOf[slots[i]!]!;
+    const total = reader.u32();
+    const counts = reader.columnInto(new Int32Array(slotOf.length), slotOf.length);
+    reserveScratch(total);
+    const { keys, values } = scratch;
+    reader.columnInto(keys, total);
+    if (this.values !== null) reader.columnInto(values, total);
     if (recode !== null) {
-      for (let i = 0; i < count; i++) keys[i] = recode[keys[i]!]!;
-      this.mergeRuns(count, combine);
+      for (let i = 0; i < total; i++) keys[i] = recode[keys[i]!]!;
+      this.growEntriesTo(this.used + total);
+      this.indexed = false;
+      let from = 0;
+      for (let s = 0; s < slotOf.length; s++) {
+        this.mergeRun(slotOf[s]!, from, from + counts[s]!, combine);
+        from += counts[s]!;
+      }
       return;
     }
-    this.reserve(this.size + count);
-    for (let i = 0; i < count; i++) {
-      this.combine(combine, slots[i]!, keys[i]!, this.values === null ? 0 : values[i]!);
+    this.reserve(this.size + total);
+    let at = 0;
+    for (let s = 0; s < slotOf.length; s++) {
+      for (const end = at + counts[s]!; at < end; at++) {
+        this.combine(combine, slotOf[s]!, keys[at]!, this.values === null ? 0 : values[at]!);
+      }
     }
   }
 
@@ -180,27 +257,23 @@ export class SlotMap {
   }
 
   /**
-   * Merges the scratch columns, where entries of a slot stand together and keys are small. A table
-   * by key, filled with the entries the slot has, then finds them: a fraction of what probing the
-   * index takes, which is rebuilt once somebody asks for it.
+   * Merges a slot's entries, from the scratch columns, where keys are small. A table by key, filled
+   * with the entries that the slot has, finds them: a fraction of what probing the index takes,
+   * which is rebuilt once somebody asks for it. The run itself holds no key twice.
    */
-  private mergeRuns(count: number, combine: Combine): void {
-    const { slots, keys, values } = scratch;
-    this.growEntriesTo(this.used + count);
-    this.indexed = false;
-    let run = NONE;
-    for (let i = 0; i < count; i++) {
-      const slot = slots[i]!;
-      if (slot !== run) {
-        run = slot;
-        this.markEntries(slot);
+  private mergeRun(slot: number, from: number, to: number, combine: Combine): void {
+    const { keys, values } = scratch;
+    if (this.countIn(slot) === 0) {
+      for (let i = from; i < to; i++) {
+        const entry = this.allocate(slot, keys[i]!);
+        if (this.values !== null) this.values[entry] = values[i]!;
       }
-      const key = keys[i]!;
-      let entry = markedEntry(key);
-      if (entry === NONE) {
-        entry = this.allocate(slot, key);
-        mark(key, entry);
-      }
+      return;
+    }
+    this.markEntries(slot);
+    for (let i = from; i < to; i++) {
+      let entry = markedEntry(keys[i]!);
+      if (entry === NONE) entry = this.allocate(slot, keys[i]!);
       if (this.values === null) continue;
       const before = this.values[entry]!;
       this.values[entry] = combine === "add" ? before + values[i]! : Math.max(before, values[i]!);
@@ -215,6 +288,24 @@ export class SlotMap {
     for (let e = this.heads[slot]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
       mark(words[e * WORDS + KEY]!, e);
     }
+  }
+
+  /** Forgets all entries but keeps their room. */
+  reset(): void {
+    this.size = 0;
+    this.used = 0;
+    this.free = NONE;
+    this.cells = 0;
+    this.indexed = true;
+    this.heads.fill(NONE);
+    this.countOf.fill(0);
+    this.index.fill(0);
+    this.saved();
+  }
+
+  /** Words it occupies, for those who keep emptied maps. */
+  get capacity(): number {
+    return this.words.length;
   }
 
   private readScratch(reader: ByteReader): number {

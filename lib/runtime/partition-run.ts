@@ -113,6 +113,11 @@ export class PartitionRun {
     return true;
   }
 
+  /** Slices were folded that are not committed yet. */
+  get hasPending(): boolean {
+    return this.pending.slices > 0;
+  }
+
   /** Commits what was folded since the last commit; before anything else is asked of the run. */
   async settle(): Promise<void> {
     const { slices, nextOffset, sections } = this.pending;

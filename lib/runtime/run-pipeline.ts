@@ -4,8 +4,10 @@
 import { setImmediate } from "node:timers/promises";
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
+import type { ObjectStore } from "../commit/ports.js";
 import { Publisher } from "../commit/publisher.js";
 import { referencedKeys } from "../commit/publisher-state.js";
+import { RecentObjects } from "../commit/recent-objects.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash as hashOf } from "../define/json.js";
 import { compileStream, type StreamProgram } from "../engine/program.js";
@@ -34,6 +36,8 @@ import {
 import { startWorkers } from "./workers.js";
 
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
+/** Outboxes and batches are read back soon after they are written. */
+const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 const SINK_STEP_BYTES = 128 * 1024 * 1024;
 
 export interface RunOptions {
@@ -102,6 +106,7 @@ class Run {
   private readonly definitionHash: string;
   private readonly programs: ReadonlyMap<string, StreamProgram>;
   private readonly checkpoints: FileCheckpointStore;
+  private readonly objects: ObjectStore;
   private readonly publisher: Publisher;
   private readonly sinks: RunSinks;
   private runners: Runner[] = [];
@@ -128,9 +133,10 @@ class Run {
       ]),
     );
     this.checkpoints = new FileCheckpointStore(paths.checkpoints);
+    this.objects = new RecentObjects(new FileObjectStore(paths.objects), RECENT_BYTES_MAX);
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
-      objects: new FileObjectStore(paths.objects),
+      objects: this.objects,
       id: `${this.definition.name}/publisher`,
       definitionHash,
       programs: [...this.programs.values()],
@@ -274,6 +280,7 @@ class Run {
     const { options } = this;
     const local = new LocalRunner({
       paths: this.paths,
+      objects: this.objects,
       pipeline: this.definition.name,
       definitionHash: this.definitionHash,
       partitions: partitions.map(({ stream, source }) => ({

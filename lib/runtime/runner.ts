@@ -1,9 +1,10 @@
 /** Moves a set of partitions forward in this thread, the one that lags most first. */
 
+import type { ObjectStore } from "../commit/ports.js";
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
 import type { PartitionSource } from "../sources/source.js";
-import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
+import { FileCheckpointStore } from "../stores/files.js";
 import type { OutputPaths } from "./output.js";
 import { PartitionRun } from "./partition-run.js";
 
@@ -32,6 +33,7 @@ export interface Runner {
 
 export interface LocalRunnerOptions {
   readonly paths: OutputPaths;
+  readonly objects: ObjectStore;
   readonly pipeline: string;
   readonly definitionHash: string;
   readonly partitions: readonly {
@@ -63,10 +65,9 @@ export class LocalRunner implements Runner {
   constructor(options: LocalRunnerOptions) {
     this.options = options;
     const checkpoints = new FileCheckpointStore(options.paths.checkpoints);
-    const objects = new FileObjectStore(options.paths.objects);
     this.runs = options.partitions.map(({ program, source }) => {
       const id = partitionId(options.pipeline, program.stream.name, source.partition);
-      const { definitionHash } = options;
+      const { definitionHash, objects } = options;
       return new PartitionRun({ program, source, checkpoints, objects, id, definitionHash });
     });
     this.waiting = [...this.runs];
@@ -88,14 +89,22 @@ export class LocalRunner implements Runner {
       }
       const run = this.lagging();
       if (run === null) return { ended: true };
-      if (await run.step(this.options.batchSize)) this.options.onSlice?.();
-      else {
+      if (!(await this.advance(run))) {
         await run.close();
         this.active.delete(run);
       }
     } while (performance.now() < until);
     for (const run of this.active) await run.settle();
     return { ended: this.active.size === 0 && this.waiting.length === 0 };
+  }
+
+  /** Slices up to the next commit: a partition's state stays in the caches that long. */
+  private async advance(run: PartitionRun): Promise<boolean> {
+    do {
+      if (!(await run.step(this.options.batchSize))) return false;
+      this.options.onSlice?.();
+    } while (run.hasPending);
+    return true;
   }
 
   async flush(taken: Readonly<Record<string, number>>): Promise<void> {

@@ -6,6 +6,7 @@ import { loadPipeline } from "../cli/load-pipeline.js";
 import { compileStream } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { openFileSources } from "../sources/files/index.js";
+import { FileObjectStore } from "../stores/files.js";
 import { goneSource } from "./gone-source.js";
 import { outputPaths } from "./output.js";
 import { loadReferences } from "./references.js";
@@ -29,8 +30,10 @@ async function makeRunner(setup: WorkerSetup): Promise<LocalRunner> {
       if (known.get(source.label) === source.partition) partitions.push({ program, source });
     }
   }
+  const paths = outputPaths(setup.out);
   return new LocalRunner({
-    paths: outputPaths(setup.out),
+    paths,
+    objects: new FileObjectStore(paths.objects),
     pipeline: definition.name,
     definitionHash: setup.definitionHash,
     partitions,

@@ -4,6 +4,7 @@
  * DuckDB does, so that the batch query over the same log takes the same rows.
  */
 
+import { sameBytes, viewOf } from "../dictionary.js";
 import { widen } from "./convert.js";
 import {
   allValid,
@@ -124,13 +125,13 @@ function textsEqual(
   const y = bytesOf(b);
   const { step: stepA } = a;
   const { step: stepB } = b;
+  const [viewX, viewY] = [viewOf(x.bytes), viewOf(y.bytes)];
   for (let i = 0; i < count; i++) {
     const start = x.starts[i * stepA]!;
+    const end = x.ends[i * stepA]!;
     const other = y.starts[i * stepB]!;
-    const length = x.ends[i * stepA]! - start;
-    let equal = length === y.ends[i * stepB]! - other;
-    for (let k = 0; equal && k < length; k++) equal = x.bytes[start + k] === y.bytes[other + k];
-    out[i] = equal ? yes : no;
+    const sameLength = end - start === y.ends[i * stepB]! - other;
+    out[i] = sameLength && sameBytes(viewY, other, viewX, start, end) ? yes : no;
   }
 }
 

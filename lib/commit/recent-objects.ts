@@ -1,0 +1,69 @@
+/**
+ * An object store that remembers what it was just given or asked for. Objects never change, so what
+ * is remembered is right; the partitions' outboxes and the publisher's batches are read back soon
+ * after they are written, by the same process.
+ */
+import type { ObjectStore } from "./ports.js";
+
+/**
+ * Remembers the last objects, at most `bytesMax` bytes of them.
+ *
+ * @example const objects = new RecentObjects(new FileObjectStore(dir), 32 * 1024 * 1024);
+ */
+export class RecentObjects implements ObjectStore {
+  readonly #store: ObjectStore;
+  readonly #bytesMax: number;
+  /** Oldest first. */
+  readonly #objects = new Map<string, Uint8Array>();
+  #bytes = 0;
+
+  /** The store itself, if it remembers already. */
+  static over(store: ObjectStore, bytesMax: number): RecentObjects {
+    return store instanceof RecentObjects ? store : new RecentObjects(store, bytesMax);
+  }
+
+  constructor(store: ObjectStore, bytesMax: number) {
+    this.#store = store;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** The bytes must not change afterwards. */
+  async putIfAbsent(key: string, bytes: Uint8Array): Promise<"created" | "exists"> {
+    const outcome = await this.#store.putIfAbsent(key, bytes);
+    if (outcome === "created") this.#remember(key, bytes);
+    return outcome;
+  }
+
+  async get(key: string): Promise<Uint8Array | null> {
+    const known = this.#objects.get(key);
+    if (known !== undefined) return known;
+    const bytes = await this.#store.get(key);
+    if (bytes !== null) this.#remember(key, bytes);
+    return bytes;
+  }
+
+  async delete(key: string): Promise<void> {
+    this.#forget(key);
+    await this.#store.delete(key);
+  }
+
+  async list(prefix: string): Promise<string[]> {
+    return this.#store.list(prefix);
+  }
+
+  #remember(key: string, bytes: Uint8Array): void {
+    this.#forget(key);
+    if (bytes.length > this.#bytesMax) return;
+    this.#objects.set(key, bytes);
+    this.#bytes += bytes.length;
+    for (const oldest of this.#objects.keys()) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#forget(oldest);
+    }
+  }
+
+  #forget(key: string): void {
+    this.#bytes -= this.#objects.get(key)?.length ?? 0;
+    this.#objects.delete(key);
+  }
+}
