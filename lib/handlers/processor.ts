@@ -17,6 +17,7 @@ import {
   kafkaSlices,
 } from "../sources/kafka-event.js";
 import { openStores } from "../stores/open-stores.js";
+import { hasTime, type InvocationContext } from "./deadline.js";
 import {
   type Environment,
   type PipelineRuntime,
@@ -27,16 +28,9 @@ import { ProcessorMetrics } from "./processor-metrics.js";
 
 /** Bounds the memory, and the time, of one commit. */
 const SLICE_RECORDS_MAX = 10_000;
-/** Left for answering and for what takes longer than it did before. */
-const DEADLINE_MARGIN_MS = 1_500;
 /** State of partitions that moved to other environments is let go beyond it. */
 const WARM_BYTES_MAX = 128 * 1024 * 1024;
 const WARM_PARTITIONS_MAX = 256;
-
-/** What the handler uses of Lambda's context. */
-export interface InvocationContext {
-  getRemainingTimeInMillis(): number;
-}
 
 /** Where a partition's records stay unprocessed; all later ones of the batch do so too. */
 export interface BatchItemFailure {
@@ -234,18 +228,6 @@ class Processor {
       if (partitions > WARM_PARTITIONS_MAX) this.#partitions.delete(processor.id);
     }
   }
-}
-
-/**
- * Whether a slice can be begun. An invocation's first may always: else a function whose time is too
- * short would never get on.
- */
-export function hasTime(facts: {
-  remainingMs: number;
-  sliceMs: number;
-  isFirst: boolean;
-}): boolean {
-  return facts.isFirst || facts.remainingMs >= 2 * facts.sliceMs + DEADLINE_MARGIN_MS;
 }
 
 function firstOffset({ records }: EventPartition): number {
