@@ -1,5 +1,7 @@
 /** `millpond run`: a pipeline over files, to the end of the input. */
+import { existsSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { suggestion } from "../define/definition-error.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "./load-pipeline.js";
 import { createProgress } from "./progress.js";
@@ -89,24 +91,43 @@ async function run(file: string, flags: RunFlags): Promise<void> {
   }
 }
 
-function inputsByStream(
+/** The path of each stream's input; a path alone is enough for a pipeline of one stream. */
+export function inputsByStream(
   inputs: readonly string[],
   streams: readonly string[],
 ): ReadonlyMap<string, string> {
   const byStream = new Map<string, string>();
   for (const input of inputs) {
-    const [name, ...rest] = input.split("=");
-    if (rest.length > 0 && streams.includes(name!)) byStream.set(name!, rest.join("="));
-    else if (streams.length === 1 && inputs.length === 1) byStream.set(streams[0]!, input);
-    else {
+    const { stream, path } = inputOf(input, streams);
+    if (byStream.has(stream)) {
       throw new MillpondError(
         "USAGE",
-        `--input ${input}: the pipeline reads ${streams.length} streams (${streams.join(", ")}); ` +
-          `give one --input <stream>=<path> for each`,
+        `--input ${input}: stream "${stream}" has an input already; give it one file or directory`,
       );
     }
+    byStream.set(stream, path);
   }
   return byStream;
+}
+
+function inputOf(input: string, streams: readonly string[]): { stream: string; path: string } {
+  const [name, ...rest] = input.split("=");
+  if (rest.length > 0 && streams.includes(name!)) return { stream: name!, path: rest.join("=") };
+  const [only, ...others] = streams;
+  // A path may hold "=" itself, as partition folders do.
+  const isPath = rest.length === 0 || existsSync(input);
+  if (isPath && only !== undefined && others.length === 0) return { stream: only, path: input };
+  if (!isPath) {
+    throw new MillpondError(
+      "USAGE",
+      `--input ${input}: the pipeline has no stream "${name}"${suggestion(name!, streams)}`,
+    );
+  }
+  throw new MillpondError(
+    "USAGE",
+    `--input ${input}: the pipeline reads ${streams.length} streams (${streams.join(", ")}); ` +
+      "give one --input <stream>=<path> for each",
+  );
 }
 
 function collect(value: string, before: readonly string[]): string[] {

@@ -148,6 +148,8 @@ describe("a command that cannot work", () => {
     refused(2, 'no parameter "nope". It has: gap_minutes', ...run(out, "--set", "nope=1"));
     refused(2, "unknown option '--bach-size'", ...run(out, "--bach-size", "1"));
     refused(2, "expected a whole number", ...run(out, "--batch-size", "0"));
+    refused(2, /no stream "foo"\. It has: activity/, ...run(out), "--input", "foo=events");
+    refused(2, "simulate: events is -5", "simulate", "sensors", "--events", "-5", "--out", out);
     refused(2, "does not exist", "run", path.join(dir, "none.ts"), ...rest);
     refused(2, /syntax\.ts:1:\d+: /, "run", at("syntax.ts", "export default ("), ...rest);
     refused(2, "no default export", "run", at("no.ts", "export const a = 1;"), ...rest);

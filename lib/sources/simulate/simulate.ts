@@ -50,14 +50,22 @@ const RESEND_MS_MAX = 60_000;
 const RESEND_RECORDS_MAX = 50_000;
 
 /**
+ * Throws USAGE at once, before the first record is asked for, when a number is out of its range.
  * @example
  * for (const { partition, line } of simulate("activity", options)) files[partition].write(line);
  */
-export function* simulate(
+export function simulate(
   simulation: Simulation,
   options: SimulateOptions,
 ): Generator<SimulatedRecord, void, undefined> {
   checkOptions(options);
+  return records(simulation, options);
+}
+
+function* records(
+  simulation: Simulation,
+  options: SimulateOptions,
+): Generator<SimulatedRecord, void, undefined> {
   const random = new Random(options.seed);
   const world = worldOf(simulation, { ...options, random });
   const newestMs = new Float64Array(options.partitions).fill(-Infinity);

@@ -126,8 +126,9 @@ function isEvent(record: SimulatedRecord, key: string): boolean {
 }
 
 describe("simulate", () => {
-  it("refuses what it cannot do, with the range", () => {
-    const refused = (change: Partial<SimulateOptions>) => () => all("activity", change);
+  it("refuses what it cannot do, with the range, before a record is asked for", () => {
+    const refused = (change: Partial<SimulateOptions>) => () =>
+      simulate("activity", { ...OPTIONS, ...change });
     expect(refused({ late: 1.5 })).toThrow("late is 1.5; give a probability from 0 to 1");
     expect(refused({ partitions: 0 })).toThrow(/partitions is 0/);
     expect(refused({ outOfOrderMs: 180_000 })).toThrow(/at most 120s/);
