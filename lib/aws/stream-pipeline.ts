@@ -61,6 +61,8 @@ export interface StreamPipelineProps {
    * beside an emulator that can't; true unless told.
    */
   readonly polledByLambda?: boolean;
+  /** How long commits gather before the sink is woken; 15 seconds unless told. */
+  readonly sinkWindow?: Duration;
   /** How often the sink looks for work without being woken; one minute unless told. */
   readonly tick?: Duration;
   readonly producer?: ProducerSchedule;
@@ -301,7 +303,7 @@ export class StreamPipeline extends Construct {
       eventSourceArn: streamArn,
       startingPosition: "LATEST",
       batchSize: 1_000,
-      maximumBatchingWindowInSeconds: 5,
+      maximumBatchingWindowInSeconds: (this.props.sinkWindow ?? Duration.seconds(15)).toSeconds(),
       filterCriteria: {
         filters: [{ pattern: '{"dynamodb":{"Keys":{"name":{"S":[{"prefix":"partitions/"}]}}}}' }],
       },

@@ -5,8 +5,8 @@ import type { Bill, KafkaPricing, Load } from "../aws/cost/bill.js";
 import { textTable } from "./text-table.js";
 
 const HELP = `
-List prices without free tiers; the model's figures are in lib/aws/cost. Kafka itself is left out of
-the break-even: it costs the same whoever reads it.
+List prices without free tiers. The break-even is of processing alone: Kafka, stored results and
+monitoring cost the same whoever processes.
 
 Examples:
   $ millpond cost --events-per-second 1000
@@ -67,7 +67,7 @@ interface CostReport {
     /** Null where Millpond costs less at any load. */
     readonly breakEvenEventsPerSecond: number | null;
   }[];
-  readonly usdWithoutKafka: number;
+  readonly processingUsd: number;
   readonly prices: {
     readonly asOf: string;
     readonly list: readonly {
@@ -80,14 +80,14 @@ interface CostReport {
 
 async function reportOf({ json: _, ...load }: Flags): Promise<CostReport> {
   const { billOf, pricesOf } = await import("../aws/cost/bill.js");
-  const { ALTERNATIVES, breakEven, usdWithoutKafka } = await import("../aws/cost/alternatives.js");
+  const { ALTERNATIVES, breakEven, processingUsd } = await import("../aws/cost/alternatives.js");
   const { PRICE_LIST } = await import("../aws/cost/prices.js");
   const bill = billOf(load);
   const names = Object.keys(ALTERNATIVES) as Alternative[];
   return {
     load,
     bill,
-    usdWithoutKafka: usdWithoutKafka(load),
+    processingUsd: processingUsd(load),
     alternatives: names.map((name) => ({
       name,
       size: ALTERNATIVES[name].size(load.eventsPerSecond),
@@ -98,7 +98,7 @@ async function reportOf({ json: _, ...load }: Flags): Promise<CostReport> {
   };
 }
 
-function reportText({ load, bill, alternatives, usdWithoutKafka, prices }: CostReport): string {
+function reportText({ load, bill, alternatives, processingUsd, prices }: CostReport): string {
   const view = { width: process.stdout.columns ?? 100, color: process.stdout.isTTY === true };
   const billTable = textTable(
     [
@@ -108,13 +108,13 @@ function reportText({ load, bill, alternatives, usdWithoutKafka, prices }: CostR
     ],
     [
       ...bill.parts.map(({ part, usdPerMonth, detail }) => [part, usd(usdPerMonth), detail]),
-      ["total", usd(bill.usdPerMonth), `${usd(usdWithoutKafka)} without Kafka`],
+      ["total", usd(bill.usdPerMonth), `${usd(processingUsd)} of it processing`],
     ],
     view,
   );
   const others = textTable(
     [
-      { name: "instead, without Kafka", isNumber: false },
+      { name: "processing with", isNumber: false },
       { name: "usd_month", isNumber: true },
       { name: "millpond is cheaper up to", isNumber: true },
       { name: "size", isNumber: false },
@@ -122,7 +122,7 @@ function reportText({ load, bill, alternatives, usdWithoutKafka, prices }: CostR
     alternatives.map(({ name, usdPerMonth, size, breakEvenEventsPerSecond: upTo }) => [
       name,
       usd(usdPerMonth),
-      upTo === null ? "any load" : `${Math.round(upTo).toLocaleString("en-US")} events/s`,
+      breakEvenText(upTo),
       size,
     ]),
     view,
@@ -134,6 +134,12 @@ function reportText({ load, bill, alternatives, usdWithoutKafka, prices }: CostR
     `List prices of ${prices.asOf}, each with its page in --json:\n` +
     sources.map((source) => `  ${source}\n`).join("")
   );
+}
+
+function breakEvenText(eventsPerSecond: number | null): string {
+  if (eventsPerSecond === null) return "any load";
+  if (eventsPerSecond === 0) return "no load";
+  return `${Math.round(eventsPerSecond).toLocaleString("en-US")} events/s`;
 }
 
 const usd = (amount: number): string => amount.toFixed(2);

@@ -2,9 +2,19 @@
  * What other services cost for the same load, and up to which load Millpond costs less. Their sizes
  * come from CPU measured side by side (docs/performance.md).
  */
-import { Amounts, billOf, HOURS, KAFKA_PART, type Load, MILLION, pricesOf } from "./bill.js";
+import {
+  Amounts,
+  billOf,
+  HOURS,
+  KAFKA_PART,
+  type Load,
+  MILLION,
+  MONITORING_PART,
+  pricesOf,
+  STORAGE_PART,
+} from "./bill.js";
 
-export type Alternative = "Managed Service for Apache Flink" | "EMR Serverless" | "Glue streaming";
+export type Alternative = "Managed Flink" | "EMR Serverless" | "Glue streaming";
 
 /** CPU-seconds a million events of the same pipeline, measured side by side. */
 const FLINK_CPU_SECONDS_PER_MILLION = 6.7;
@@ -19,7 +29,7 @@ const vcpus = (eventsPerSecond: number, secondsPerMillion: number): number =>
 export const ALTERNATIVES: Readonly<
   Record<Alternative, { size(eventsPerSecond: number): string; usd(load: Load): number }>
 > = {
-  "Managed Service for Apache Flink": {
+  "Managed Flink": {
     size: (rate) => `${flinkKpus(rate)} KPU and 1 to orchestrate`,
     usd({ eventsPerSecond, region }) {
       const amounts = new Amounts(pricesOf(region));
@@ -55,26 +65,29 @@ const glueWorkers = (rate: number): number => Math.max(2, 1 + Math.ceil(sparkVcp
 const RATE_MAX = 1_000_000;
 const RATE_MIN = 0.01;
 
-/** Ours without Kafka, which costs the same whoever reads it. */
-export function usdWithoutKafka(load: Load): number {
+/** What costs the same whoever processes the records. */
+const SHARED_PARTS: readonly string[] = [KAFKA_PART, STORAGE_PART, MONITORING_PART];
+
+/** Ours without Kafka, kept results and monitoring: what the alternatives would replace. */
+export function processingUsd(load: Load): number {
   return billOf(load)
-    .parts.filter(({ part }) => part !== KAFKA_PART)
+    .parts.filter(({ part }) => !SHARED_PARTS.includes(part))
     .reduce((sum, { usdPerMonth }) => sum + usdPerMonth, 0);
 }
 
 /**
- * The load, in events a second, up to which Millpond costs less; null when it does at any. They
- * need the same sinks and storage, which is left out of neither's favour: ours includes them.
+ * The load, in events a second, up to which Millpond costs less: 0 when it does at none, null when
+ * at any. The alternatives' own sinks and state storage are not even counted.
  */
 export function breakEven(load: Load, alternative: Alternative): number | null {
   const isCheaper = (eventsPerSecond: number): boolean => {
     const at = { ...load, eventsPerSecond };
-    return usdWithoutKafka(at) <= ALTERNATIVES[alternative].usd(at);
+    return processingUsd(at) <= ALTERNATIVES[alternative].usd(at);
   };
   // Costs step up with sizes: the first rate, on a fine scale, at which it turns.
   let low = RATE_MIN;
   for (let rate = RATE_MIN; rate <= RATE_MAX; rate *= 1.05) {
-    if (!isCheaper(rate)) return bisect(low, rate, isCheaper);
+    if (!isCheaper(rate)) return rate === RATE_MIN ? 0 : bisect(low, rate, isCheaper);
     low = rate;
   }
   return null;

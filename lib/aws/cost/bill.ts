@@ -142,6 +142,8 @@ export function billOf(load: Load): Bill {
 
 /** Parts that every way of processing the same topic has. */
 export const KAFKA_PART = "MSK";
+export const STORAGE_PART = "S3 storage";
+export const MONITORING_PART = "CloudWatch";
 
 function checkLoad(load: Load): void {
   const positive = ["eventsPerSecond", "eventBytes", "partitions", "batchWindowSeconds"] as const;
@@ -219,7 +221,7 @@ function storageParts(load: Load, activity: Activity, amounts: Amounts): BillPar
       usdPerMonth: amounts.usd("s3Puts", puts / MILLION) + amounts.usd("s3Gets", gets / MILLION),
     },
     {
-      part: "S3 storage",
+      part: STORAGE_PART,
       detail: `${lakeGb.toFixed(1)} GB of lake after ${load.retentionDays} days`,
       usdPerMonth: amounts.usd("s3GbMonth", lakeGb),
     },
@@ -281,7 +283,7 @@ function alwaysOnParts(load: Load, activity: Activity, amounts: Amounts): BillPa
         : 0,
     },
     {
-      part: "CloudWatch",
+      part: MONITORING_PART,
       detail: `${ENGINE.customMetrics} metrics, ${ENGINE.alarms} alarms, a dashboard, logs`,
       usdPerMonth:
         amounts.usd("metricMonth", ENGINE.customMetrics) +

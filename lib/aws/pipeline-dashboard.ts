@@ -1,0 +1,317 @@
+/**
+ * One look at a pipeline: a CloudWatch dashboard, and alarms on what should wake someone. The
+ * metrics themselves are `StreamPipeline`'s and AWS's own.
+ */
+import { Duration, Stack } from "aws-cdk-lib";
+import * as cloudwatch from "aws-cdk-lib/aws-cloudwatch";
+import * as actions from "aws-cdk-lib/aws-cloudwatch-actions";
+import * as iam from "aws-cdk-lib/aws-iam";
+import type * as lambda from "aws-cdk-lib/aws-lambda";
+import * as sns from "aws-cdk-lib/aws-sns";
+import * as subscriptions from "aws-cdk-lib/aws-sns-subscriptions";
+import { Construct } from "constructs";
+import { METRICS, type MetricName } from "../observe/metrics.js";
+import { costAnHour } from "./cost-metric.js";
+import type { PipelineQuery } from "./pipeline-query.js";
+import type { StreamPipeline } from "./stream-pipeline.js";
+
+/** From when on an alarm rings; see `docs/operations.md` for what to do. */
+export interface AlarmThresholds {
+  /** Records not yet read; 1,000,000 unless told. */
+  readonly consumerLag?: number;
+  /** Age of the oldest commit that the sink has not taken; 15 minutes unless told. */
+  readonly outboxAge?: Duration;
+  /** Records in dead_letters in 5 minutes; 1,000 unless told. */
+  readonly deadLetters?: number;
+  /** State of a partition; 200 MB unless told. */
+  readonly stateBytes?: number;
+}
+
+export interface PipelineDashboardProps {
+  readonly pipeline: StreamPipeline;
+  readonly query?: PipelineQuery;
+  /** Gets an e-mail for every alarm. */
+  readonly alarmEmail?: string;
+  readonly thresholds?: AlarmThresholds;
+}
+
+/**
+ * @example
+ * const dashboard = new PipelineDashboard(stack, "Dashboard", {
+ *   pipeline: activity, alarmEmail: "oncall@example.com",
+ * });
+ * dashboard.alarms.get("OutboxAge");
+ */
+export class PipelineDashboard extends Construct {
+  readonly dashboard: cloudwatch.Dashboard;
+  /** Every alarm tells it. */
+  readonly topic: sns.Topic;
+  /** By name. */
+  readonly alarms: ReadonlyMap<string, cloudwatch.Alarm>;
+  private readonly pipeline: StreamPipeline;
+
+  constructor(scope: Construct, id: string, props: PipelineDashboardProps) {
+    super(scope, id);
+    this.pipeline = props.pipeline;
+    this.topic = this.makeTopic(props.alarmEmail);
+    this.alarms = new Map(
+      this.alarmRules(props.thresholds ?? {}).map((rule) => [rule.name, this.makeAlarm(rule)]),
+    );
+    this.dashboard = new cloudwatch.Dashboard(this, "Dashboard", {
+      defaultInterval: Duration.hours(3),
+      periodOverride: cloudwatch.PeriodOverride.AUTO,
+    });
+    for (const row of this.rows(props.query)) this.dashboard.addWidgets(...row);
+  }
+
+  private makeTopic(email: string | undefined): sns.Topic {
+    const { key } = this.pipeline;
+    const topic = new sns.Topic(this, "Alarms", { masterKey: key, enforceSSL: true });
+    // An encrypted topic takes CloudWatch's messages only when its key says so.
+    key.addToResourcePolicy(
+      new iam.PolicyStatement({
+        sid: `Alarms${topic.node.addr.slice(-8)}`,
+        principals: [new iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+        actions: ["kms:Decrypt", "kms:GenerateDataKey"],
+        // Of a key policy, which is about this key alone.
+        resources: ["*"],
+        conditions: { StringEquals: { "aws:SourceAccount": Stack.of(this).account } },
+      }),
+    );
+    if (email !== undefined) topic.addSubscription(new subscriptions.EmailSubscription(email));
+    return topic;
+  }
+
+  private makeAlarm(rule: AlarmRule): cloudwatch.Alarm {
+    const alarm = new cloudwatch.Alarm(this, rule.name, {
+      alarmDescription: `${rule.what} What to do: ${rule.todo}`,
+      metric: rule.metric,
+      threshold: rule.threshold,
+      evaluationPeriods: rule.periods,
+      comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+      // A pipeline at rest says nothing, and that is well.
+      treatMissingData: cloudwatch.TreatMissingData.NOT_BREACHING,
+    });
+    const tell = new actions.SnsAction(this.topic);
+    alarm.addAlarmAction(tell);
+    alarm.addOkAction(tell);
+    return alarm;
+  }
+
+  private alarmRules(thresholds: AlarmThresholds): AlarmRule[] {
+    return [
+      ...progressRules(this.pipeline, thresholds),
+      ...functionRules(this.pipeline),
+      ...queueRules(this.pipeline),
+    ];
+  }
+
+  private rows(query: PipelineQuery | undefined): cloudwatch.IWidget[][] {
+    const { pipeline } = this;
+    const { processor, sink, producer, ingest } = pipeline;
+    const handlers = [processor, sink, producer, ingest, ...(query ? [query.handler] : [])];
+    return [
+      [
+        new cloudwatch.AlarmStatusWidget({
+          title: `Alarms of ${pipeline.pipelineName}`,
+          alarms: [...this.alarms.values()],
+          width: 24,
+        }),
+      ],
+      [
+        this.graph("Throughput (records a minute)", ["RecordsRead", "Events", "PublishedRows"]),
+        this.plot("Consumer lag (records)", [pipeline.metricConsumerLag({ label: "not read" })]),
+        this.graph("Watermark lag (ms)", ["WatermarkLagMs"]),
+      ],
+      [
+        this.graph("Event to visible (ms, p99)", ["EventToVisibleMs"]),
+        this.graph("Outbox age (ms)", ["OutboxAgeMs"]),
+        this.graph("Outbox (commits), publications", ["OutboxEntries", "PublicationsPending"]),
+      ],
+      [
+        this.graph("Late, duplicates", ["LateEvents", "DuplicateEvents", "Redelivered"]),
+        this.graph("Dead letters, rejected objects", ["DeadLetters", "ObjectsRejected"]),
+        this.graph("State of the largest partition (bytes)", ["StateBytes"]),
+      ],
+      [
+        this.plot(
+          "Errors",
+          handlers.map((handler) => handler.metricErrors(named(handler))),
+        ),
+        this.plot("Throttles", [
+          ...handlers.map((handler) => handler.metricThrottles(named(handler))),
+          throttledWrites(pipeline),
+        ]),
+        this.graph("Conflicts, failed rounds", ["CommitConflicts", "SinkErrors", "QueryErrors"]),
+      ],
+      [
+        this.graph("Durations (ms, p99)", ["SliceDurationMs", "SinkDurationMs", "QueryDurationMs"]),
+        this.graph("Sent and ingested", ["RecordsProduced", "ObjectsIngested"]),
+        this.plot("Cost an hour (USD, list prices)", costAnHour(pipeline, handlers)),
+      ],
+      [this.graph("Commits and writes", ["SlicesCommitted", "StorageWrites"]), explanations()],
+    ];
+  }
+
+  private graph(title: string, names: readonly MetricName[]): cloudwatch.GraphWidget {
+    return this.plot(
+      title,
+      names.map((name) => this.pipeline.metric(name, { label: name, period: Duration.minutes(1) })),
+    );
+  }
+
+  private plot(title: string, left: cloudwatch.IMetric[]): cloudwatch.GraphWidget {
+    return new cloudwatch.GraphWidget({
+      title,
+      left,
+      width: 8,
+      leftYAxis: { min: 0, showUnits: false },
+    });
+  }
+}
+
+interface AlarmRule {
+  readonly name: string;
+  readonly metric: cloudwatch.IMetric;
+  readonly threshold: number;
+  /** Of five minutes each. */
+  readonly periods: number;
+  readonly what: string;
+  readonly todo: string;
+}
+
+const PERIOD = Duration.minutes(5);
+const MEGABYTE = 1024 * 1024;
+
+function progressRules(pipeline: StreamPipeline, thresholds: AlarmThresholds): AlarmRule[] {
+  const { consumerLag = 1_000_000, deadLetters = 1_000 } = thresholds;
+  const { outboxAge = Duration.minutes(15), stateBytes = 200 * MEGABYTE } = thresholds;
+  return [
+    {
+      name: "ConsumerLag",
+      metric: pipeline.metricConsumerLag({ period: PERIOD }),
+      threshold: consumerLag,
+      periods: 3,
+      what: "Records wait in Kafka longer and longer.",
+      todo:
+        "look at the processor's errors first; without any, add partitions before a quiet hour " +
+        "or use provisioned pollers.",
+    },
+    {
+      name: "OutboxAge",
+      metric: pipeline.metric("OutboxAgeMs", { period: PERIOD }),
+      threshold: outboxAge.toMilliseconds(),
+      periods: 2,
+      what: "The sink does not take what the processor has committed.",
+      todo: "read the sink's log for its last error; nothing is lost, and it catches up by itself.",
+    },
+    {
+      name: "DeadLetters",
+      metric: pipeline.metric("DeadLetters", { period: PERIOD }),
+      threshold: deadLetters,
+      periods: 1,
+      what: "Many records can't be read as events.",
+      todo: "query SELECT reason, detail, count(*) FROM dead_letters GROUP BY ALL, and ask the producer.",
+    },
+    {
+      name: "StateBytes",
+      metric: pipeline.metric("StateBytes", { period: PERIOD }),
+      threshold: stateBytes,
+      periods: 3,
+      what: "A partition's state is near its bound, at which it stops taking records.",
+      todo: "shorten windows, lateness or dedup's within, group by fewer keys, or add partitions.",
+    },
+  ];
+}
+
+function functionRules(pipeline: StreamPipeline): AlarmRule[] {
+  const { processor, sink } = pipeline;
+  return [
+    {
+      name: "ProcessorErrors",
+      metric: processor.metricErrors({ period: PERIOD }),
+      threshold: 1,
+      periods: 3,
+      what: "The processor has failed for 15 minutes; Kafka keeps the records.",
+      todo: "read its log: a changed definition, a lost topic and a full outbox say so by name.",
+    },
+    {
+      name: "SinkErrors",
+      metric: sink.metricErrors({ period: PERIOD }),
+      threshold: 1,
+      periods: 3,
+      what: "The sink has failed for 15 minutes; results stand still.",
+      todo: "read its log; when it is out of memory or time, give it more.",
+    },
+    {
+      name: "Throttles",
+      metric: processor.metricThrottles({ period: PERIOD }),
+      threshold: 1,
+      periods: 3,
+      what: "The account has no concurrency left for the processor.",
+      todo: "raise the account's limit of concurrent executions, or reserve some for it.",
+    },
+    {
+      name: "StateThrottles",
+      metric: throttledWrites(pipeline).with({ period: PERIOD }),
+      threshold: 10,
+      periods: 3,
+      what: "DynamoDB refuses commits for a while; they are tried again.",
+      todo: "longer batching windows make fewer commits; the table's own limits can be raised.",
+    },
+  ];
+}
+
+function queueRules({ storage, incomingDeadLetters, processor }: StreamPipeline): AlarmRule[] {
+  const period = PERIOD;
+  return [
+    {
+      name: "InvocationsLost",
+      metric: storage.deadLetters.metricApproximateNumberOfMessagesVisible({ period }),
+      threshold: 1,
+      periods: 1,
+      what: "A tick or a producer's run could not be invoked.",
+      todo: "read the message in the dead-letter queue; ticks repeat, so it may be deleted.",
+    },
+    {
+      name: "ObjectsLost",
+      metric: incomingDeadLetters.metricApproximateNumberOfMessagesVisible({ period }),
+      threshold: 1,
+      periods: 1,
+      what: "An object was refused by ingest 20 times.",
+      todo: "read ingest's log for its key; when mended, redrive the dead-letter queue.",
+    },
+    {
+      name: "BatchesGivenUp",
+      metric: new cloudwatch.Metric({
+        namespace: "AWS/Lambda",
+        metricName: "OnFailureDestinationDeliveredEventCount",
+        dimensionsMap: { FunctionName: processor.functionName },
+        statistic: cloudwatch.Stats.SUM,
+        period,
+      }),
+      threshold: 1,
+      periods: 1,
+      what: "Lambda gave records up: they are in the bucket beneath aws/lambda/, in no table.",
+      todo: "mend the cause and send these records again; keep retries without a limit to avoid it.",
+    },
+  ];
+}
+
+function throttledWrites({ storage }: StreamPipeline): cloudwatch.Metric {
+  return new cloudwatch.Metric({
+    namespace: "AWS/DynamoDB",
+    metricName: "WriteThrottleEvents",
+    dimensionsMap: { TableName: storage.table.tableName },
+    statistic: cloudwatch.Stats.SUM,
+    label: "state table",
+  });
+}
+
+const named = (handler: lambda.Function) => ({ label: handler.node.id });
+
+/** What each of our metrics says, beside the graphs. */
+function explanations(): cloudwatch.TextWidget {
+  const lines = METRICS.map(({ name, help }) => `**${name}** ${help}`);
+  return new cloudwatch.TextWidget({ markdown: lines.join("  \n"), width: 16, height: 6 });
+}
