@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe } from "vitest";
 import { openStores } from "../../lib/stores/open-stores.js";
 import { makeAwsResources } from "../servers/aws-resources.js";
 import { type Ministack, setUpMinistack, startMinistack } from "../servers/ministack.js";
-import { describeStores } from "./stores.js";
+import { CLIENTS, describeStores } from "./stores.js";
 
 const missing = await setUpMinistack();
 const title = missing === null ? "on MiniStack" : `on MiniStack (skipped: ${missing})`;
@@ -18,8 +18,11 @@ describe.skipIf(missing !== null)(title, () => {
 
   describeStores("DynamoDB and S3", async () => {
     const env = { ...(await makeAwsResources(aws.env)), MILLPOND_PREFIX: "some/prefix/" };
-    const clients = await Promise.all(Array.from({ length: 33 }, () => openStores(env)));
-    const first = clients[0]!;
-    return { ...first, another: () => clients.pop() ?? first, cleanup: async () => {} };
+    const clients = await Promise.all(Array.from({ length: CLIENTS }, () => openStores(env)));
+    return {
+      checkpoints: clients.map(({ checkpoints }) => checkpoints),
+      objects: clients.map(({ objects }) => objects),
+      cleanup: async () => {},
+    };
   });
 });

@@ -19,7 +19,7 @@ import { PartitionCommitter, readOutbox } from "../../lib/commit/committer.js";
 import { FileCheckpointStore, FileObjectStore } from "../../lib/stores/files.js";
 import { storageError } from "../../lib/stores/fs-errors.js";
 import { compareKeys } from "../../lib/stores/keys.js";
-import { describeStores } from "./stores.js";
+import { CLIENTS, describeStores } from "./stores.js";
 
 const ID = "hammered/p-0";
 const root = mkdtempSync(join(tmpdir(), "millpond-stores-"));
@@ -43,13 +43,9 @@ afterAll(() => rmSync(root, { recursive: true, force: true }));
 
 describeStores("file stores", async () => {
   const own = mkdtempSync(join(root, "contract-"));
-  const another = () => ({
-    checkpoints: new FileCheckpointStore(own),
-    objects: new FileObjectStore(own),
-  });
   return {
-    ...another(),
-    another,
+    checkpoints: Array.from({ length: CLIENTS }, () => new FileCheckpointStore(own)),
+    objects: Array.from({ length: CLIENTS }, () => new FileObjectStore(own)),
     cleanup: async () => rmSync(own, { recursive: true, force: true }),
   };
 });
@@ -174,7 +170,7 @@ describe("file stores on a troubled disk", () => {
   it("refuse a directory that is a file", () => {
     const path = join(dir, "file");
     writeFileSync(path, "");
-    expect(() => new FileObjectStore(path)).toThrow(/cannot open/);
+    expect(() => new FileObjectStore(path)).toThrow(/cannot be made.*is not a directory/);
   });
 
   it("name a damaged checkpoint's file, wherever the damage is", async () => {

@@ -4,17 +4,16 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ATTRIBUTES_BYTES_MAX } from "../../lib/commit/decisions.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "../../lib/commit/ports.js";
 
+/** Stores on the same data, as so many processes would have them. */
 export interface Clients {
-  readonly checkpoints: CheckpointStore;
-  readonly objects: ObjectStore;
-}
-
-export interface Stores extends Clients {
-  /** Others on the same data, as another process would have them. */
-  another(): Clients;
+  readonly checkpoints: readonly CheckpointStore[];
+  readonly objects: readonly ObjectStore[];
   /** Removes everything. */
   cleanup(): Promise<void>;
 }
+
+/** How many race. */
+export const CLIENTS = 32;
 
 const EMPTY = new Uint8Array();
 const WEIRD_KEYS = [
@@ -42,24 +41,34 @@ function item(generation: number, commitId: string, payload: Uint8Array = EMPTY)
   return { generation, commitId, attributes: { by: commitId, nested: { n: [1, null] } }, payload };
 }
 
-export function describeStores(name: string, make: () => Promise<Stores>): void {
+/** The contract of both stores; `make` opens `CLIENTS` of each on fresh data. */
+export function describeStores(name: string, make: () => Promise<Clients>): void {
   describe(name, () => {
-    let stores: Stores;
+    let clients: Clients;
     beforeEach(async () => {
-      stores = await make();
+      clients = await make();
     });
-    afterEach(() => stores.cleanup());
+    afterEach(() => clients.cleanup());
 
-    const clients = (): Clients[] => Array.from({ length: 32 }, () => stores.another());
     describe("checkpoint store", () => {
-      describeCheckpoints(() => stores.checkpoints);
-      describeCheckpointRaces(() => clients().map(({ checkpoints }) => checkpoints));
+      describeCheckpoints(() => clients.checkpoints[0]!);
+      describeCheckpointRaces(() => clients.checkpoints);
     });
     describe("object store", () => {
-      describeObjects(() => stores.objects);
-      describeObjectRaces(() => clients().map(({ objects }) => objects));
+      describeObjects(() => clients.objects[0]!);
+      describeObjectRaces(() => clients.objects);
     });
   });
+}
+
+/** The contract of a checkpoint store alone. */
+export function describeCheckpointStore(make: () => Promise<readonly CheckpointStore[]>): void {
+  let clients: readonly CheckpointStore[];
+  beforeEach(async () => {
+    clients = await make();
+  });
+  describeCheckpoints(() => clients[0]!);
+  describeCheckpointRaces(() => clients);
 }
 
 function describeCheckpoints(store: () => CheckpointStore): void {
@@ -134,7 +143,7 @@ function describeCheckpoints(store: () => CheckpointStore): void {
   });
 }
 
-function describeCheckpointRaces(clients: () => CheckpointStore[]): void {
+function describeCheckpointRaces(clients: () => readonly CheckpointStore[]): void {
   it("lets exactly one of 32 racing clients win each generation, and never goes back", async () => {
     const racing = clients();
     for (let generation = 1; generation <= 40; generation++) {
@@ -231,7 +240,7 @@ function describeObjects(store: () => ObjectStore): void {
   });
 }
 
-function describeObjectRaces(clients: () => ObjectStore[]): void {
+function describeObjectRaces(clients: () => readonly ObjectStore[]): void {
   it("lets exactly one of 32 racing clients create an object, and never changes it", async () => {
     const racing = clients();
     for (let round = 0; round < 20; round++) {
