@@ -8,11 +8,11 @@ import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { BuildOptions, Plugin } from "esbuild";
-import { compilePipeline } from "../cli/compile-pipeline.js";
-import { libraryUrl, loadPipeline } from "../cli/load-pipeline.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { writeBundledReferences } from "../runtime/bundled-references.js";
+import { compilePipeline } from "../runtime/compile-pipeline.js";
+import { libraryUrl, loadPipeline } from "../runtime/load-pipeline.js";
 import { httpfsExtension } from "../stores/duckdb-extension.js";
 import { copyDuckdbBindings, userCache } from "./duckdb-bindings.js";
 

@@ -3,7 +3,7 @@ import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { MillpondError } from "../errors.js";
-import { loadPipeline } from "./load-pipeline.js";
+import { loadPipeline } from "../runtime/load-pipeline.js";
 import { createProgress } from "./progress.js";
 import { accountingText } from "./run-report.js";
 

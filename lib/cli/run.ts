@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { suggestion } from "../define/definition-error.js";
 import { MillpondError } from "../errors.js";
-import { loadPipeline } from "./load-pipeline.js";
+import { loadPipeline } from "../runtime/load-pipeline.js";
 import { createProgress } from "./progress.js";
 import { printRunReport } from "./run-report.js";
 

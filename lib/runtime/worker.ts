@@ -2,12 +2,12 @@
  * A worker thread of `millpond run --workers`: builds its partitions' runner and obeys messages.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { loadPipeline } from "../cli/load-pipeline.js";
 import { compileStream } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { openFileSources } from "../sources/files/index.js";
 import { FileObjectStore } from "../stores/files.js";
 import { goneSource } from "./gone-source.js";
+import { loadPipeline } from "./load-pipeline.js";
 import { outputPaths } from "./output.js";
 import { loadReferences } from "./references.js";
 import { LocalRunner } from "./runner.js";

@@ -38,7 +38,7 @@ export async function loadPipeline(
   }
 }
 
-/** Where this program's own library is: compiled it is .js; when the sources themselves run, .ts. */
+/** Where this program's own library is: .js once compiled, .ts when the sources themselves run. */
 export function libraryUrl(): URL {
   const compiled = new URL("../index.js", import.meta.url);
   const source = new URL("../index.ts", import.meta.url);

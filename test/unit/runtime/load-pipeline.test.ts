@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { loadPipeline } from "../../../lib/cli/load-pipeline.js";
+import { loadPipeline } from "../../../lib/runtime/load-pipeline.js";
 
 const dir = fs.mkdtempSync(path.join(tmpdir(), "millpond-load-"));
 afterAll(() => fs.rmSync(dir, { recursive: true, force: true }));
