@@ -1,19 +1,6 @@
 /** What a long command shows while it works: a bar on a terminal, else lines of text or JSON. */
 import type { Writable } from "node:stream";
-
-export interface ProgressFacts {
-  readonly phase: string;
-  readonly records: number;
-  readonly events: number;
-  readonly late: number;
-  readonly deadLetters: number;
-  readonly bytesRead: number;
-  readonly bytesTotal: number;
-  /** Epoch ms; null before the first event. */
-  readonly watermark: number | null;
-  /** Input that is not read yet; by default `bytesTotal - bytesRead`. */
-  readonly lagBytes?: number;
-}
+import type { RunProgress } from "../runtime/run-pipeline.js";
 
 export interface ProgressOptions {
   readonly stream: Writable & { readonly columns?: number };
@@ -25,7 +12,7 @@ export interface ProgressOptions {
 }
 
 export interface Progress {
-  update(facts: ProgressFacts): void;
+  update(facts: RunProgress): void;
   /** Draws the last state and leaves it on the screen; further calls do nothing. */
   done(): void;
 }
@@ -47,7 +34,7 @@ class ProgressView implements Progress {
   readonly #everyMs: number;
   readonly #isDrawn: boolean;
   readonly #startedAt: number;
-  #facts: ProgressFacts | null = null;
+  #facts: RunProgress | null = null;
   #shownAt = Number.NEGATIVE_INFINITY;
   #rateAt: number;
   #rateRecords = 0;
@@ -67,7 +54,7 @@ class ProgressView implements Progress {
     if (!this.#isDrawn) this.#shownAt = this.#startedAt;
   }
 
-  update(facts: ProgressFacts): void {
+  update(facts: RunProgress): void {
     if (this.#isDone) return;
     this.#facts = facts;
     const now = this.#now();
@@ -87,7 +74,7 @@ class ProgressView implements Progress {
     this.#show(this.#facts, now);
   }
 
-  #measure(facts: ProgressFacts, now: number): void {
+  #measure(facts: RunProgress, now: number): void {
     const elapsedMs = now - this.#rateAt;
     if (elapsedMs <= 0) return;
     const current = ((facts.records - this.#rateRecords) / elapsedMs) * 1000;
@@ -98,7 +85,7 @@ class ProgressView implements Progress {
     this.#rateRecords = facts.records;
   }
 
-  #show(facts: ProgressFacts, now: number): void {
+  #show(facts: RunProgress, now: number): void {
     this.#shownAt = now;
     const { stream, json } = this.#options;
     if (json) stream.write(`${JSON.stringify(jsonProgress(facts, this.#rate))}\n`);
@@ -106,7 +93,7 @@ class ProgressView implements Progress {
     else stream.write(`${plainLine(facts, this.#rate)}\n`);
   }
 
-  #draw(facts: ProgressFacts): void {
+  #draw(facts: RunProgress): void {
     const { stream, color } = this.#options;
     const lines = progressLines(facts, this.#rate, {
       width: stream.columns ?? 80,
@@ -120,7 +107,7 @@ class ProgressView implements Progress {
 
 /** The two lines of a terminal: how far, and how it goes. Parts that don't fit are left out. */
 export function progressLines(
-  facts: ProgressFacts,
+  facts: RunProgress,
   eventsPerSecond: number,
   view: { readonly width: number; readonly color: boolean },
 ): string[] {
@@ -136,10 +123,10 @@ export function progressLines(
   const bar = paint(36, "━".repeat(full)) + paint(2, "─".repeat(cells - full));
   const parts = [
     `${shortCount(facts.records)} records`,
-    ...countPart(facts.late, "late"),
-    ...countPart(facts.deadLetters, "dead"),
+    `${shortCount(facts.lateRows)} late rows`,
+    `${shortCount(facts.deadLetters)} dead`,
     ...(facts.watermark === null ? [] : [`wm ${isoSeconds(facts.watermark)}`]),
-    `lag ${bytes(facts.lagBytes ?? facts.bytesTotal - facts.bytesRead)}`,
+    `lag ${bytes(facts.bytesTotal - facts.bytesRead)}`,
   ];
   return [`${phase} ${bar}${tail}`, paint(2, fitParts(parts, width))];
 }
@@ -153,32 +140,28 @@ function fitParts(parts: readonly string[], width: number): string {
   return line;
 }
 
-function countPart(count: number, name: string): string[] {
-  return [`${shortCount(count)} ${name}`];
-}
-
-function plainLine(facts: ProgressFacts, eventsPerSecond: number): string {
-  const lag = facts.lagBytes ?? facts.bytesTotal - facts.bytesRead;
+function plainLine(facts: RunProgress, eventsPerSecond: number): string {
+  const lag = facts.bytesTotal - facts.bytesRead;
   const watermark = facts.watermark === null ? "none" : isoSeconds(facts.watermark);
   return (
     `${facts.phase} ${Math.floor(shareOf(facts) * 100)}%: ${facts.records} records, ` +
-    `${facts.late} late, ${facts.deadLetters} dead letters, ` +
+    `${facts.lateRows} late rows, ${facts.deadLetters} dead letters, ` +
     `${Math.round(eventsPerSecond)} records/s, watermark ${watermark}, lag ${bytes(lag)}`
   );
 }
 
-function jsonProgress(facts: ProgressFacts, eventsPerSecond: number) {
+function jsonProgress(facts: RunProgress, eventsPerSecond: number) {
   const { watermark, ...rest } = facts;
   return {
     kind: "progress",
     ...rest,
-    lagBytes: facts.lagBytes ?? facts.bytesTotal - facts.bytesRead,
+    lagBytes: facts.bytesTotal - facts.bytesRead,
     watermark: watermark === null ? null : new Date(watermark).toISOString(),
     recordsPerSecond: Math.round(eventsPerSecond),
   };
 }
 
-function shareOf({ bytesRead, bytesTotal }: ProgressFacts): number {
+function shareOf({ bytesRead, bytesTotal }: RunProgress): number {
   if (bytesTotal <= 0) return 1;
   return Math.min(1, Math.max(0, bytesRead / bytesTotal));
 }

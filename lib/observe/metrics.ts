@@ -28,7 +28,7 @@ function metric<Name extends string>(
   statistic: MetricStatistic,
   help: string,
 ): MetricDefinition & { readonly name: Name } {
-  const perStream = source === "processor" || source === "producer" || source === "ingest";
+  const perStream = source === "processor" || source === "producer";
   return { name, source, unit, statistic, perStream, help };
 }
 
@@ -41,7 +41,7 @@ function metric<Name extends string>(
 export const METRICS = [
   metric("processor", "RecordsRead", "Count", "Sum", "Records taken from Kafka, each once."),
   metric("processor", "Events", "Count", "Sum", "Records that decoded into events."),
-  metric("processor", "LateEvents", "Count", "Sum", "Events that no window took any more."),
+  metric("processor", "LateEvents", "Count", "Sum", "Rows of table late: per event and table."),
   metric("processor", "DuplicateEvents", "Count", "Sum", "Events whose id had been seen before."),
   metric("processor", "DeadLetters", "Count", "Sum", "Records that are in dead_letters."),
   metric("processor", "Redelivered", "Count", "Sum", "Records that came again and were skipped."),

@@ -62,7 +62,8 @@ export interface RunProgress {
   readonly phase: "reading" | "publishing" | "done";
   readonly records: number;
   readonly events: number;
-  readonly late: number;
+  /** Rows of table `late`: an event has one for each table that it came too late for. */
+  readonly lateRows: number;
   readonly deadLetters: number;
   readonly bytesRead: number;
   readonly bytesTotal: number;
@@ -334,7 +335,7 @@ class Run {
     return {
       records: sum((i) => counters[i]?.records ?? 0),
       events: sum((i) => counters[i]?.events ?? 0),
-      late: sum((i) => lateIn(counters[i])),
+      lateRows: sum((i) => lateRowsIn(counters[i])),
       deadLetters: sum((i) => (counters[i] ? counters[i].records - counters[i].events : 0)),
       bytesRead: sum((i) => all[i]!.bytesRead),
       bytesTotal: sum((i) => all[i]!.bytesTotal),
@@ -355,6 +356,6 @@ function sumOfRecords(partitions: readonly StreamCounters[]): number {
   return partitions.reduce((sum, { counters }) => sum + counters.records, 0);
 }
 
-function lateIn(counters: PartitionMeta["counters"] | undefined): number {
+function lateRowsIn(counters: PartitionMeta["counters"] | undefined): number {
   return Object.values(counters?.tables ?? {}).reduce((sum, { late }) => sum + late, 0);
 }

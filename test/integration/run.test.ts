@@ -19,7 +19,7 @@ import {
   tumbling,
   updates,
 } from "../../lib/index.js";
-import { runPipeline } from "../../lib/runtime/run-pipeline.js";
+import { type RunProgress, runPipeline } from "../../lib/runtime/run-pipeline.js";
 
 let dir = "";
 beforeEach(() => {
@@ -59,7 +59,13 @@ function write(name: string, from: number, to: number): void {
   fs.writeFileSync(path.join(dir, "in", name), lines.join(""));
 }
 
-async function run(live: boolean, out: string, options: { flush?: boolean; turnMs?: number }) {
+interface Options {
+  readonly flush?: boolean;
+  readonly turnMs?: number;
+  readonly onProgress?: (progress: RunProgress) => void;
+}
+
+async function run(live: boolean, out: string, options: Options) {
   return runPipeline({
     pipeline: visits(live),
     inputs: new Map([["visits", path.join(dir, "in")]]),
@@ -67,6 +73,7 @@ async function run(live: boolean, out: string, options: { flush?: boolean; turnM
     flush: options.flush ?? true,
     batchSize: 500,
     turnMs: options.turnMs ?? 1000,
+    onProgress: options.onProgress ?? (() => undefined),
     workers: 1,
   });
 }
@@ -104,4 +111,17 @@ test("windows that a vanished file left open are published by the next run", asy
   expect(report.warnings).toEqual(["a.ndjson was read before and is gone; its results stay"]);
   expect(await rows("out", "SELECT sum(views)::INT FROM pages")).toEqual(["[2500]"]);
   expect(await rows("out", "SELECT sum(views)::INT FROM sessions")).toEqual(["[2500]"]);
+});
+
+test("progress counts the rows of table late, one for each table an event is late for", async () => {
+  write("a.ndjson", 0, 2000);
+  const first = fs.readFileSync(path.join(dir, "in", "a.ndjson"), "utf8").split("\n", 25);
+  fs.appendFileSync(path.join(dir, "in", "a.ndjson"), `${first.join("\n")}\n`);
+  const seen: RunProgress[] = [];
+  await run(false, "out", { onProgress: (progress) => seen.push(progress) });
+  const last = seen.at(-1);
+  expect(last).toMatchObject({ phase: "done", records: 2025, events: 2025 });
+  const counts = `SELECT count(*)::INT, count(DISTINCT "offset")::INT FROM late`;
+  expect(await rows("out", counts)).toEqual([JSON.stringify([last!.lateRows, 25])]);
+  expect(last!.lateRows).toBe(50);
 });

@@ -5,10 +5,10 @@ import { createProgress, progressLines, shortCount } from "../../../lib/cli/prog
 import { displayWidth, textTable } from "../../../lib/cli/text-table.js";
 
 const FACTS = {
-  phase: "reading",
+  phase: "reading" as const,
   records: 1_234_567,
   events: 1_234_000,
-  late: 512,
+  lateRows: 512,
   deadLetters: 55,
   bytesRead: 250_000_000,
   bytesTotal: 1_000_000_000,
@@ -31,7 +31,14 @@ test.each([40, 60, 80, 120, 160, 200])("progress fits %i columns", (width) => {
 
 test("progress at 80 columns shows rate, share, late, dead, watermark and lag", () => {
   const text = progressLines(FACTS, 250_000, { width: 80, color: false }).join("\n");
-  for (const part of ["25%", "250k/s", "512 late", "55 dead", "2024-01-02T03:04:05Z", "750MB"]) {
+  for (const part of [
+    "25%",
+    "250k/s",
+    "512 late rows",
+    "55 dead",
+    "2024-01-02T03:04:05Z",
+    "750MB",
+  ]) {
     expect(text).toContain(part);
   }
 });
@@ -56,7 +63,7 @@ test("progress without a terminal is plain lines, with --json JSON lines", () =>
     const lines = stream.text.trimEnd().split("\n");
     expect(lines).toHaveLength(3);
     expect(stream.text).not.toContain("\x1b");
-    if (json) expect(JSON.parse(lines[0]!)).toMatchObject({ kind: "progress", late: 512 });
+    if (json) expect(JSON.parse(lines[0]!)).toMatchObject({ kind: "progress", lateRows: 512 });
   }
 });
 
