@@ -9,7 +9,7 @@ import * as lambda from "aws-cdk-lib/aws-lambda";
 import * as logs from "aws-cdk-lib/aws-logs";
 import type * as sqs from "aws-cdk-lib/aws-sqs";
 import type { Construct } from "constructs";
-import { acknowledge } from "./acknowledge.js";
+import { acknowledgeWildcard } from "./acknowledge.js";
 import type { FunctionName, PipelineCode } from "./bundle.js";
 import type { ReachableNetwork } from "./network.js";
 
@@ -84,6 +84,7 @@ export function handlerFunction(
 export function allowInterfaces(role: iam.IRole): void {
   const { region, account, partition } = Stack.of(role);
   const any = (kind: string) => `arn:${partition}:ec2:${region}:${account}:${kind}/*`;
+  const interfaces = [any("network-interface"), any("subnet"), any("security-group")];
   role.addToPrincipalPolicy(
     new iam.PolicyStatement({
       sid: "DescribeNetwork",
@@ -105,12 +106,12 @@ export function allowInterfaces(role: iam.IRole): void {
         "ec2:DeleteNetworkInterface",
         "ec2:UnassignPrivateIpAddresses",
       ],
-      resources: [any("network-interface"), any("subnet"), any("security-group")],
+      resources: interfaces,
     }),
   );
-  acknowledge(role, {
-    "AwsSolutions-IAM5":
-      "EC2's Describe actions take no resource (Service Authorization Reference), and Lambda " +
-      "itself names the network interfaces, in subnets and security groups of this account.",
-  });
+  const everywhere = "EC2's Describe actions take no resource (Service Authorization Reference).";
+  acknowledgeWildcard(role, "*", everywhere);
+  for (const resource of interfaces) {
+    acknowledgeWildcard(role, resource, "Lambda names network interfaces itself, in this account.");
+  }
 }

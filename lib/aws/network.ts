@@ -57,7 +57,7 @@ export class KafkaNetwork extends Construct implements ReachableNetwork {
     this.subnets = vpc.isolatedSubnets;
     this.logRejected(vpc, props.logRetention);
     const clients = this.group("Clients", "Functions that connect to brokers");
-    const brokers = this.group("Brokers", "Brokers, and Lambda's pollers of their topics");
+    const brokers = this.group("Brokers", "Brokers, and pollers of Lambda");
     // No route leads out: what port 443 reaches are the gateway endpoints, by public addresses.
     clients.addEgressRule(ec2.Peer.anyIpv4(), ec2.Port.HTTPS, "S3 by its gateway endpoint");
     this.clients = [clients];
@@ -73,8 +73,8 @@ export class KafkaNetwork extends Construct implements ReachableNetwork {
         brokers.addIngressRule(clients, tcp, "Functions that produce or make topics");
         clients.addEgressRule(brokers, tcp, "Brokers");
       }
-      brokers.addIngressRule(brokers, tcp, "Lambda's pollers");
-      brokers.addEgressRule(brokers, tcp, "Lambda's pollers to brokers");
+      brokers.addIngressRule(brokers, tcp, "Pollers of Lambda");
+      brokers.addEgressRule(brokers, tcp, "Pollers of Lambda to brokers");
     }
   }
 
@@ -86,8 +86,8 @@ export class KafkaNetwork extends Construct implements ReachableNetwork {
   private addInterfaces(services: readonly string[], pollers: ec2.SecurityGroup): void {
     if (services.length === 0) return;
     const group = this.group("Endpoints", "Endpoints of AWS services");
-    group.addIngressRule(pollers, ec2.Port.HTTPS, "Lambda's pollers");
-    pollers.addEgressRule(group, ec2.Port.HTTPS, "Lambda's pollers to AWS services");
+    group.addIngressRule(pollers, ec2.Port.HTTPS, "Pollers of Lambda");
+    pollers.addEgressRule(group, ec2.Port.HTTPS, "Pollers of Lambda to AWS services");
     for (const name of services) {
       new ec2.InterfaceVpcEndpoint(this, `${name}Endpoint`, {
         vpc: this.vpc,

@@ -9,7 +9,7 @@ import type * as kms from "aws-cdk-lib/aws-kms";
 import * as s3 from "aws-cdk-lib/aws-s3";
 import * as sqs from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
-import { acknowledge } from "./acknowledge.js";
+import { acknowledge, acknowledgeWildcard } from "./acknowledge.js";
 
 export interface PipelineStorageProps {
   readonly pipeline: string;
@@ -24,7 +24,7 @@ const FAILURE_DAYS = 90;
 
 export class PipelineStorage extends Construct {
   /** Checkpoints of partitions and publisher, one item each. */
-  readonly table: dynamodb.TableV2;
+  readonly table: dynamodb.Table;
   /** State, lake, databases, incoming objects, data sets. */
   readonly bucket: s3.Bucket;
   readonly accessLogs: s3.IBucket;
@@ -34,16 +34,19 @@ export class PipelineStorage extends Construct {
 
   constructor(scope: Construct, id: string, props: PipelineStorageProps) {
     super(scope, id);
+    // S3 may write its logs by policy; the other way is an ACL, which buckets no longer have.
+    this.node.setContext("@aws-cdk/aws-s3:serverAccessLogsUseBucketPolicy", true);
     this.props = props;
     const { key, removalPolicy } = props;
     const isKept = removalPolicy === RemovalPolicy.RETAIN;
-    this.table = new dynamodb.TableV2(this, "State", {
+    this.table = new dynamodb.Table(this, "State", {
       partitionKey: { name: "pipeline", type: dynamodb.AttributeType.STRING },
       sortKey: { name: "name", type: dynamodb.AttributeType.STRING },
-      billing: dynamodb.Billing.onDemand(),
-      encryption: dynamodb.TableEncryptionV2.customerManagedKey(key),
+      billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+      encryption: dynamodb.TableEncryption.CUSTOMER_MANAGED,
+      encryptionKey: key,
       // The sink only needs to be woken: what changed, it reads.
-      dynamoStream: dynamodb.StreamViewType.KEYS_ONLY,
+      stream: dynamodb.StreamViewType.KEYS_ONLY,
       pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
       deletionProtection: isKept,
       removalPolicy,
@@ -106,11 +109,11 @@ export class PipelineStorage extends Construct {
     }
     this.grantKey(grantee);
     if (!objects.endsWith("*")) return;
-    acknowledge(grantee.grantPrincipal, {
-      "AwsSolutions-IAM5":
-        `Keys beneath ${prefix} carry commit ids and are not known when the stack is made; the ` +
-        "statement names the bucket, the prefix and single actions.",
-    });
+    acknowledgeWildcard(
+      grantee.grantPrincipal,
+      this.bucket.arnForObjects(objects),
+      "Keys carry commit ids and are not known before: it names bucket, prefix and actions.",
+    );
   }
 
   /** Data in table and bucket is under this key. */

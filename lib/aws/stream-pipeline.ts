@@ -14,7 +14,7 @@ import * as sqs from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
 import { MillpondError } from "../errors.js";
 import { METRIC_NAMESPACE, type MetricName, metricDefinition } from "../observe/metrics.js";
-import { acknowledge } from "./acknowledge.js";
+import { acknowledgeWildcard } from "./acknowledge.js";
 import type { PipelineCode } from "./bundle.js";
 import type { EventStream, TopicOptions } from "./event-stream.js";
 import { allowInterfaces, type HandlerFunctionProps, handlerFunction } from "./handler-function.js";
@@ -287,17 +287,16 @@ export class StreamPipeline extends Construct {
         resources: [streamArn],
       }),
     );
+    const streams = `${table.tableArn}/stream/*`;
     sink.addToRolePolicy(
       new iam.PolicyStatement({
         sid: "WakeList",
         actions: ["dynamodb:ListStreams"],
-        resources: [`${table.tableArn}/stream/*`],
+        resources: [streams],
       }),
     );
-    acknowledge(sink.grantPrincipal, {
-      "AwsSolutions-IAM5":
-        "ListStreams is granted on the one table's streams, as SAM's DynamoDBStreamReadPolicy does.",
-    });
+    const sam = "The streams of one table, as SAM's DynamoDBStreamReadPolicy grants ListStreams.";
+    acknowledgeWildcard(sink.grantPrincipal, streams, sam);
     new lambda.CfnEventSourceMapping(this, "Wake", {
       functionName: sink.functionName,
       eventSourceArn: streamArn,
