@@ -163,9 +163,9 @@ export class ObjectIngest {
   ): Promise<IngestOutcome | "conflict"> {
     let records = recordsBefore;
     for (let isFirst = true; ; isFirst = false) {
-      if (!isFirst && !mayBegin()) return { kind: "unfinished", records };
       const slice = await reader.read(SLICE_RECORDS_MAX);
       if (slice === null) break;
+      if (!isFirst && !mayBegin()) return { kind: "unfinished", records };
       records += slice.count;
       const position = { ...positionOf(object, records), ...prefixed(reader.position()) };
       const result = await this.#writer.advance(slice, position);
