@@ -1,7 +1,8 @@
-/** Writes a query's rows as a table, JSON or CSV, chunk by chunk. */
+/** Writes a query's rows for the command line: as a table, or in the formats of `lib/query`. */
 import { createReadStream } from "node:fs";
 import { type DuckDBResult, DuckDBTypeId } from "@duckdb/node-api";
-import { jsonValue, textValue } from "./query-values.js";
+import { writeCsv, writeJson, writeText } from "../query/output.js";
+import { textValue } from "../query/values.js";
 import { textTable } from "./text-table.js";
 
 const NUMBERS: ReadonlySet<DuckDBTypeId> = new Set([
@@ -21,6 +22,8 @@ const NUMBERS: ReadonlySet<DuckDBTypeId> = new Set([
 ]);
 /** Where the output is no terminal, lines may be long. */
 const WIDTH_OF_FILES = 1_000;
+/** An EXPLAIN's answer is a drawing, which a table's cells would cut. */
+const PLAN_COLUMNS = "explain_key,explain_value";
 
 export async function writeRows(
   result: DuckDBResult,
@@ -42,6 +45,7 @@ async function writeTable(
     name,
     isNumber: NUMBERS.has(result.columnTypeId(index)),
   }));
+  const isPlan = columns.map(({ name }) => name).join() === PLAN_COLUMNS;
   const shown: (string | null)[][] = [];
   let total = 0;
   for await (const rows of result.yieldRows()) {
@@ -50,53 +54,48 @@ async function writeTable(
     }
     total += rows.length;
   }
+  if (isPlan) await writeText(target, shown.map(([, plan]) => `${plan}\n`).join(""));
+  else await writeTextTable(columns, shown, total, target);
+}
+
+/** Rows that came as JSON, as a table. */
+export async function writeObjects(
+  rows: readonly Readonly<Record<string, unknown>>[],
+  target: NodeJS.WritableStream,
+  rowsShown: number,
+): Promise<void> {
+  const names = Object.keys(rows[0] ?? {});
+  const columns = names.map((name) => {
+    const values = rows.map((row) => row[name]).filter((value) => value !== null);
+    return { name, isNumber: values.every((value) => typeof value === "number") };
+  });
+  const shown = rows.slice(0, rowsShown).map((row) => names.map((name) => cellText(row[name])));
+  if (names.join() === PLAN_COLUMNS) {
+    await writeText(target, shown.map(([, plan]) => `${plan}\n`).join(""));
+  } else await writeTextTable(columns, shown, rows.length, target);
+}
+
+function cellText(value: unknown): string | null {
+  if (value === null || value === undefined) return null;
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+async function writeTextTable(
+  columns: Parameters<typeof textTable>[0],
+  shown: Parameters<typeof textTable>[1],
+  total: number,
+  target: NodeJS.WritableStream,
+): Promise<void> {
   const isTTY = target === process.stdout && process.stdout.isTTY;
   const width = isTTY ? process.stdout.columns : WIDTH_OF_FILES;
   const color = isTTY && (process.env.NO_COLOR ?? "") === "";
-  await write(target, textTable(columns, shown, { width, color }));
+  await writeText(target, textTable(columns, shown, { width, color }));
   const more = total - shown.length;
-  if (more > 0) await write(target, `… ${more} more ${more === 1 ? "row" : "rows"} (--limit)\n`);
-}
-
-async function writeJson(result: DuckDBResult, target: NodeJS.WritableStream): Promise<void> {
-  const names = result.deduplicatedColumnNames();
-  let separator = "[\n";
-  for await (const rows of result.yieldRows()) {
-    let text = "";
-    for (const row of rows) {
-      const cells = row.map((value, index) => [names[index]!, jsonValue(value)]);
-      text += `${separator}${JSON.stringify(Object.fromEntries(cells))}`;
-      separator = ",\n";
-    }
-    await write(target, text);
+  if (more > 0) {
+    await writeText(target, `… ${more} more ${more === 1 ? "row" : "rows"} (--limit)\n`);
   }
-  await write(target, separator === "[\n" ? "[]\n" : "\n]\n");
-}
-
-/** RFC 4180; null is empty, an empty string is quoted. */
-async function writeCsv(result: DuckDBResult, target: NodeJS.WritableStream): Promise<void> {
-  await write(target, csvLine(result.columnNames()));
-  for await (const rows of result.yieldRows()) {
-    await write(target, rows.map((row) => csvLine(row.map(textValue))).join(""));
-  }
-}
-
-function csvLine(cells: readonly (string | null)[]): string {
-  return `${cells.map(csvCell).join(",")}\r\n`;
-}
-
-function csvCell(text: string | null): string {
-  if (text === null) return "";
-  return text === "" || /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 export async function copyFile(file: string, target: NodeJS.WritableStream): Promise<void> {
-  for await (const bytes of createReadStream(file)) await write(target, bytes);
-}
-
-/** Waits until the target took the text, so that memory stays bounded when it is slow. */
-async function write(target: NodeJS.WritableStream, content: string | Uint8Array): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    target.write(content, (error) => (error ? reject(error) : resolve()));
-  });
+  for await (const bytes of createReadStream(file)) await writeText(target, bytes);
 }

@@ -10,8 +10,8 @@ import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { accountingRows, type StreamCounters } from "./accounting.js";
-import { type Manifest, type OutputPaths, outputPaths, readManifest } from "./output.js";
-import type { PartitionMeta } from "./partition-run.js";
+import { type Manifest, noResults, type OutputPaths, outputPaths, readManifest } from "./output.js";
+import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { partitionPrefix } from "./runner.js";
 
 interface StoredPartition {
@@ -24,12 +24,7 @@ interface StoredPartition {
 export async function inspectData(out: string): Promise<InspectReport> {
   const paths = outputPaths(out);
   const manifest = readManifest(paths);
-  if (manifest === null || !fs.existsSync(paths.checkpoints)) {
-    throw new MillpondError(
-      "OUTPUT",
-      `${paths.dir} holds no results: give the --out directory of a millpond run`,
-    );
-  }
+  if (manifest === null || !fs.existsSync(paths.checkpoints)) throw noResults(out);
   const partitions = await storedPartitions(paths, manifest.definition);
   const published = await publisherState(paths, manifest);
   const { definition } = manifest;
@@ -59,8 +54,7 @@ async function storedPartitions(
       const item = await checkpoints.read(id);
       if (item === null) continue;
       const checkpoint = fromItem(id, item);
-      const meta = checkpoint.meta as unknown as PartitionMeta;
-      found.push({ stream, partition: Number(id.split("/").at(-1)), checkpoint, meta });
+      found.push({ stream, partition: Number(id.split("/").at(-1)), checkpoint, meta: metaOf(checkpoint) });
     }
   }
   return found.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);

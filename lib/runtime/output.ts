@@ -67,6 +67,15 @@ export function readManifest(paths: OutputPaths): Manifest | null {
   }
 }
 
+/** For commands that read what a run wrote. */
+export function noResults(dir: string): MillpondError {
+  const found = fs.existsSync(dir) ? "holds no results" : "does not exist";
+  return new MillpondError(
+    "USAGE",
+    `--out ${dir} ${found}: give the directory that \`millpond run --out\` wrote to`,
+  );
+}
+
 /** Makes the directory this pipeline's; under the lock, after `checkOutput`. */
 export function claimOutput(
   paths: OutputPaths,

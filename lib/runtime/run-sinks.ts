@@ -14,6 +14,7 @@ import { type LakeSink, lakeSink } from "../sinks/lake.js";
 import { type LakeStorage, LocalLakeStorage } from "../sinks/lake-storage.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
+import { bucketDatabase } from "../stores/bucket-database.js";
 import type { Stores } from "../stores/open-stores.js";
 import type { AccountingRow } from "./accounting.js";
 import type { OutputPaths } from "./output.js";
@@ -68,17 +69,7 @@ export function storePlaces(
   const place = stores.database(pipeline);
   const lakeName = lake.uri("");
   if (place.kind === "file") return { lake, lakeName, database: place };
-  const { files, key } = place;
-  const storage: DatabaseStorage = {
-    uri: files.uri(key),
-    etag: () => files.etag(key),
-    download: (file) => files.download(key, file),
-    upload: (file, expectedEtag) => files.upload(key, file, expectedEtag),
-    async access() {
-      const { duckdbS3Access } = await import("../stores/duckdb-s3.js");
-      return duckdbS3Access(env, lakeName);
-    },
-  };
+  const storage = bucketDatabase(place, lakeName, env);
   return { lake, lakeName, database: { kind: "snapshot", storage } };
 }
 

@@ -25,6 +25,15 @@ const HELD_FILES_MAX = 64;
 /** Others who may be faster; each of them has published something newer than before. */
 const ATTEMPTS_MAX = 5;
 
+/** What a DuckDB needs to read files over S3. */
+export interface FileAccess {
+  readonly extensionDirectory: string;
+  /** To be run on a connection before anything is read. */
+  readonly statements: readonly string[];
+  /** Epoch ms at which the credentials end; null when they don't. */
+  readonly expiresAtMs: number | null;
+}
+
 /** One file in a bucket, and how DuckDB reads the lake's files beside it. */
 export interface DatabaseStorage {
   /** The file's address, for messages. */
@@ -35,11 +44,7 @@ export interface DatabaseStorage {
   download(file: string): Promise<string | null>;
   /** `expectedEtag` null: only if there is no file. "conflict": nothing was written. */
   upload(file: string, expectedEtag: string | null): Promise<"written" | "conflict">;
-  /** What a DuckDB needs to read the lake's URIs. */
-  access(): Promise<{
-    readonly extensionDirectory: string;
-    readonly statements: readonly string[];
-  }>;
+  access(): Promise<FileAccess>;
 }
 
 export interface SnapshotOptions {

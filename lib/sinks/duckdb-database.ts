@@ -13,6 +13,7 @@ export interface DatabaseOptions {
   /** Where DuckDB may spill what does not fit its memory. */
   readonly tempDir: string;
   readonly threads?: number;
+  readonly readOnly?: boolean;
   /** Where signed extensions are, for `LOAD`. */
   readonly extensionDirectory?: string;
 }
@@ -36,6 +37,7 @@ export class Database {
       const instance = await DuckDBInstance.create(options.path, {
         threads: String(options.threads ?? 1),
         memory_limit: MEMORY_LIMIT,
+        access_mode: options.readOnly === true ? "READ_ONLY" : "AUTOMATIC",
         temp_directory: options.tempDir,
         autoinstall_known_extensions: "false",
         autoload_known_extensions: "false",

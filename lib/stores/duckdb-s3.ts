@@ -3,18 +3,10 @@
  * (credentials, region, endpoint). The secret is in memory only, and never part of a message.
  */
 import { MillpondError } from "../errors.js";
+import type { FileAccess } from "../sinks/database-snapshot.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import { extensionDirectory, localHttpfs } from "./duckdb-extension.js";
 import { s3Client } from "./s3.js";
-
-export interface DuckdbS3Access {
-  /** DuckDB's `extension_directory`. */
-  readonly extensionDirectory: string;
-  /** To be run on a connection before anything is read. */
-  readonly statements: readonly string[];
-  /** Epoch ms at which the credentials end; null when they don't. */
-  readonly expiresAtMs: number | null;
-}
 
 /**
  * `scope` ("s3://bucket/prefix") bounds where the credentials are used. Throws
@@ -24,10 +16,7 @@ export interface DuckdbS3Access {
  * const access = await duckdbS3Access(process.env, "s3://my-bucket");
  * for (const sql of access.statements) await connection.run(sql);
  */
-export async function duckdbS3Access(
-  env: NodeJS.ProcessEnv,
-  scope: string,
-): Promise<DuckdbS3Access> {
+export async function duckdbS3Access(env: NodeJS.ProcessEnv, scope: string): Promise<FileAccess> {
   const directory = await localHttpfs(extensionDirectory(env));
   const { config } = s3Client();
   const [credentials, region] = await Promise.all([config.credentials(), config.region()]).catch(

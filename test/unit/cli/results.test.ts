@@ -6,7 +6,7 @@ import { Writable } from "node:stream";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { copyFile, writeRows } from "../../../lib/cli/query-output.js";
-import { Results } from "../../../lib/cli/results.js";
+import { openLocalResults } from "../../../lib/query/local-results.js";
 
 let dir = "";
 let out = "";
@@ -52,7 +52,7 @@ class Text extends Writable {
 }
 
 async function run(sql: string, format: "table" | "json" | "csv", limit = 100): Promise<string> {
-  const results = await Results.open(out);
+  const results = await openLocalResults(out);
   try {
     const target = new Text();
     await writeRows(await results.select(sql), format, target, limit);
@@ -98,7 +98,7 @@ describe("what a query returns", () => {
 
   test("Parquet holds the rows", async () => {
     const writable = fs.mkdtempSync(path.join(dir, "writable-"));
-    const results = await Results.open(out, writable);
+    const results = await openLocalResults(out, writable);
     const file = path.join(writable, "result.parquet");
     await results.writeParquet("FROM many -- a comment at the end", file);
     await expect(results.writeParquet("SELECT 1) TO 'x' --", file)).rejects.toThrow();
@@ -178,7 +178,7 @@ describe("what a query can't do", () => {
   });
 
   test("a query that was interrupted says so", async () => {
-    const results = await Results.open(out);
+    const results = await openLocalResults(out);
     const timer = setTimeout(() => results.interrupt(), 200);
     const sql = "SELECT sum(a.n * b.n * c.n) FROM many a, many b, many c, many d";
     const work = results.select(sql).then((rows) => rows.fetchAllChunks());
@@ -191,7 +191,7 @@ describe("what a query can't do", () => {
 });
 
 test("a directory without results is named in the error", async () => {
-  await expect(Results.open(path.join(dir, "absent"))).rejects.toThrow(/does not exist/);
+  await expect(openLocalResults(path.join(dir, "absent"))).rejects.toThrow(/does not exist/);
   const empty = fs.mkdtempSync(path.join(dir, "empty-"));
-  await expect(Results.open(empty)).rejects.toThrow(/holds no results/);
+  await expect(openLocalResults(empty)).rejects.toThrow(/holds no results/);
 });

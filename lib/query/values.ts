@@ -56,10 +56,21 @@ export function jsonValue(value: DuckDBValue): Json {
 export function textValue(value: DuckDBValue): string | null {
   if (value === null) return null;
   if (value instanceof DuckDBDecimalValue || typeof value === "bigint") return value.toString();
-  // DuckDB's own way to show bytes: printable as they are, others escaped.
-  if (value instanceof DuckDBBlobValue) return value.toString();
+  if (value instanceof DuckDBBlobValue) return bytesText(value);
   const json = jsonValue(value);
   return typeof json === "string" ? json : JSON.stringify(json);
+}
+
+const CONTROL = /[^\P{Cc}\t\n\r]/u;
+
+/** Text where the bytes are text (records as read mostly are), else DuckDB's escapes. */
+function bytesText(value: DuckDBBlobValue): string {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(value.bytes);
+    return CONTROL.test(text) ? value.toString() : text;
+  } catch {
+    return value.toString();
+  }
 }
 
 function isoTimestamp(micros: bigint): string | null {
