@@ -3,28 +3,12 @@ import type { Checkpoint, JsonObject } from "../commit/checkpoint.js";
 import { PartitionCommitter } from "../commit/committer.js";
 import { baseIsDue } from "../commit/decisions.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
-import { type PartitionCounters, PartitionFold } from "../engine/fold.js";
+import { PartitionFold } from "../engine/fold.js";
 import type { StreamProgram } from "../engine/program.js";
 import { encodeSections, type Section } from "../engine/section.js";
 import { MillpondError } from "../errors.js";
 import type { PartitionReader, PartitionSource } from "../sources/source.js";
-
-/** What the checkpoint carries for the runtime. */
-export interface PartitionMeta {
-  readonly counters: PartitionCounters;
-  /** The last commit was a flush: what stands open has been handed to the publisher. */
-  readonly flushed: boolean;
-  readonly label: string;
-  readonly openWindows: number;
-  readonly openSessions: number;
-  readonly dedupIds: number;
-  /** No record came since all live tables (`updates`) were handed over as they stand. */
-  readonly updated: boolean;
-  /**
-   * Wall clock of the last commit with records, epoch ms: for idleness and ages, never for results.
-   */
-  readonly committedAtMs: number;
-}
+import { metaOf, type PartitionMeta } from "./partition-meta.js";
 
 export interface PartitionRunOptions {
   readonly program: StreamProgram;
@@ -203,11 +187,6 @@ export class PartitionRun {
     fold.saved();
     this.checkpoint = result.checkpoint;
   }
-}
-
-/** What `partitionMeta` wrote. */
-export function metaOf({ meta }: Checkpoint): PartitionMeta {
-  return meta as unknown as PartitionMeta;
 }
 
 /** What the next checkpoint of `fold`'s partition says about it. */

@@ -13,7 +13,8 @@ import { encodeSections, type Section } from "../engine/section.js";
 import type { Slice } from "../engine/slice.js";
 import { MillpondError } from "../errors.js";
 import type { SourcePosition } from "../sources/source.js";
-import { baseFacts, metaOf, partitionMeta } from "./partition-run.js";
+import { metaOf } from "./partition-meta.js";
+import { baseFacts, partitionMeta } from "./partition-run.js";
 
 /**
  * Bounds of what waits for the sink (I6). An entry takes about 60 bytes of the checkpoint, which
@@ -120,9 +121,11 @@ export class PartitionWriter {
     this.#warm = null;
     const { fold } = warm;
     const before = countsOf(fold);
-    const sections = [...fold.process(slice), ...this.#updates(warm)];
+    const rows = fold.process(slice);
+    const live = this.#updates(warm);
+    const sections = [...rows, ...live.sections];
     const nextOffset = slice.offsets[slice.count - 1]! + 1;
-    const result = await this.#commit(warm, nextOffset, position, sections);
+    const result = await this.#commit(warm, { nextOffset, position, updated: live.all }, sections);
     if (result.kind === "conflict") return result;
     fold.saved();
     const { checkpoint } = result;
@@ -140,10 +143,10 @@ export class PartitionWriter {
 
   #commit(
     { fold, committer, checkpoint, releaseUpTo }: Warm,
-    nextOffset: number,
-    position: SourcePosition,
+    progress: { nextOffset: number; position: SourcePosition; updated: boolean },
     sections: readonly Section[],
   ): Promise<CommitResult> {
+    const { nextOffset, position, updated } = progress;
     const isBase = checkpoint === null || baseIsDue(baseFacts(checkpoint));
     const { maxEventTime } = fold;
     return committer.commit({
@@ -152,7 +155,7 @@ export class PartitionWriter {
       position,
       meta: partitionMeta(fold, this.#options.label, {
         flushed: false,
-        updated: false,
+        updated,
         committedAtMs: Date.now(),
       }),
       state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
@@ -192,19 +195,26 @@ export class PartitionWriter {
     );
   }
 
-  /** Open windows of live tables (`updates`) whose time has come, as they stand. */
-  #updates({ fold, updatedAtMs }: Warm): Section[] {
+  /**
+   * Open windows of live tables (`updates`) whose time has come, as they stand with this slice;
+   * `all` when those are all of the live tables. What a quiet partition holds back is for the sink.
+   */
+  #updates({ fold, updatedAtMs }: Warm): { sections: Section[]; all: boolean } {
     const nowMs = Date.now();
     const due = new Set<string>();
+    let all = true;
     for (const { table } of this.#options.program.windowed) {
       const { name, emit } = table;
       if (emit.kind !== "updates") continue;
       const sinceMs = nowMs - (updatedAtMs.get(name) ?? Number.NEGATIVE_INFINITY);
-      if (sinceMs < emit.everyMs) continue;
+      if (sinceMs < emit.everyMs) {
+        all = false;
+        continue;
+      }
       updatedAtMs.set(name, nowMs);
       due.add(name);
     }
-    return due.size === 0 ? [] : fold.snapshot((table) => due.has(table));
+    return { sections: due.size === 0 ? [] : fold.snapshot((table) => due.has(table)), all };
   }
 }
 

@@ -23,7 +23,7 @@ import {
 } from "./accounting.js";
 import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
-import type { PartitionMeta } from "./partition-run.js";
+import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { type LoadedReferences, loadReferences } from "./references.js";
 import { applySinks, localPlaces, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
 import {
@@ -235,8 +235,7 @@ class Run {
       for (const id of await this.checkpoints.list(partitionPrefix(this.definition.name, stream))) {
         const item = await this.checkpoints.read(id);
         if (item === null) continue;
-        const meta = fromItem(id, item).meta as unknown as PartitionMeta;
-        counters.push({ stream, counters: meta.counters });
+        counters.push({ stream, counters: metaOf(fromItem(id, item)).counters });
       }
     }
     return counters;
@@ -324,8 +323,8 @@ class Run {
 
   private totals(): Omit<RunProgress, "phase"> {
     const all = this.progress();
-    const counters = all.map(
-      ({ facts }) => (facts.checkpoint?.meta as unknown as PartitionMeta | undefined)?.counters,
+    const counters = all.map(({ facts: { checkpoint } }) =>
+      checkpoint === null ? undefined : metaOf(checkpoint).counters,
     );
     const sum = (of: (i: number) => number): number =>
       all.reduce((total, _, i) => total + of(i), 0);

@@ -15,7 +15,8 @@ import { MillpondError } from "../errors.js";
 import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
 import { nextStep, type StepBounds } from "./backlog.js";
 import { goneSource } from "./gone-source.js";
-import { metaOf, PartitionRun } from "./partition-run.js";
+import { metaOf } from "./partition-meta.js";
+import { PartitionRun } from "./partition-run.js";
 import { applySinks, type RunSinks } from "./run-sinks.js";
 import { partitionPrefix } from "./runner.js";
 

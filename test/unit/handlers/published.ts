@@ -5,7 +5,8 @@ import { definitionHash } from "../../../lib/define/json.js";
 import { compileStream } from "../../../lib/engine/program.js";
 import { valueAt } from "../../../lib/engine/row-values.js";
 import { goneSource } from "../../../lib/runtime/gone-source.js";
-import { metaOf, PartitionRun } from "../../../lib/runtime/partition-run.js";
+import { metaOf } from "../../../lib/runtime/partition-meta.js";
+import { PartitionRun } from "../../../lib/runtime/partition-run.js";
 import { partitionPrefix } from "../../../lib/runtime/runner.js";
 import type { MemoryStores } from "./kafka-support.js";
 
