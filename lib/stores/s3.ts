@@ -116,7 +116,7 @@ export class S3Bucket {
     });
   }
 
-  /** Null when absent. */
+  /** Null when absent; without `s3:ListBucket` on the key, S3 says 403 instead of that. */
   get(key: string): Promise<Uint8Array | null> {
     return this.#explained("read", key, () =>
       this.#ifThere(async () => {
