@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { type ErrorCode, MillpondError } from "../errors.js";
 import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
+import { devCommand } from "./dev.js";
 import { inspectCommand } from "./inspect.js";
 import { queryCommand } from "./query.js";
 import { runCommand } from "./run.js";
@@ -47,7 +48,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const json = argv.includes("--json");
   surviveClosedPipes();
   try {
-    await program(json).parseAsync(argv);
+    await program(json).parseAsync(argv.map(unlikeAnOption));
   } catch (error) {
     if (error instanceof CommanderError) {
       // Commander has printed its own message by now.
@@ -57,6 +58,11 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stderr.write(errorText(error, json));
     process.exitCode = error instanceof MillpondError ? EXIT_CODES[error.code] : 1;
   }
+}
+
+/** SQL may begin with a comment, "-- …", which is no option: a space before it changes nothing. */
+function unlikeAnOption(argument: string): string {
+  return /^--(\s|[^\n]*\n)/.test(argument) ? ` ${argument}` : argument;
 }
 
 function program(json: boolean): Command {
@@ -77,6 +83,7 @@ function program(json: boolean): Command {
     simulateCommand(),
     demoCommand(),
     costCommand(),
+    devCommand(),
   ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
   return root;

@@ -11,8 +11,8 @@ import { connectKafka } from "../sources/kafka/kafkajs-client.js";
 import { kafkaSettings } from "../sources/kafka/settings.js";
 import { simulate } from "../sources/simulate/simulate.js";
 import { type Datasets, openDatasets } from "./datasets.js";
+import type { InvocationContext } from "./deadline.js";
 import { type Environment, streamsByTopic } from "./pipeline-runtime.js";
-import type { InvocationContext } from "./processor.js";
 import {
   type ProducerPosition,
   type ProducerRequest,

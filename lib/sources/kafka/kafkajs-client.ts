@@ -146,11 +146,15 @@ class KafkajsClient implements KafkaClient {
     };
   }
 
-  consume(options: ConsumeOptions): Promise<KafkaConsumer> {
+  async consume(options: ConsumeOptions): Promise<KafkaConsumer> {
     const { group, topics } = options;
-    return this.#explained(`read topics ${topics.join(", ")} as group ${group}`, () =>
-      startConsumer(this.#kafka, options),
-    );
+    const what = `read ${topics.join(", ")} as group ${group}`;
+    const onTrouble = (error: Error) => options.onTrouble(kafkaError(what, this.#brokers, error));
+    const start = () => startConsumer(this.#kafka, { ...options, onTrouble });
+    const consumer = await this.#explained(what, start);
+    const commit: KafkaConsumer["commit"] = (offsets) =>
+      this.#explained(`commit offsets of group ${group}`, () => consumer.commit(offsets));
+    return { ...consumer, commit };
   }
 
   async close(): Promise<void> {

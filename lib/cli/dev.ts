@@ -1,0 +1,105 @@
+/** `millpond dev`: a pipeline against a real broker, restarted when its file changes. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
+
+export interface DevFlags {
+  readonly bootstrap?: string;
+  readonly out?: string;
+  readonly store: "file" | "aws";
+  readonly simulate: readonly SimulateFlag[];
+  readonly rate: number;
+  readonly partitions: number;
+  readonly pollers: number;
+  readonly function?: string;
+  readonly set: ReadonlyMap<string, string>;
+  readonly json?: boolean;
+}
+
+interface SimulateFlag {
+  readonly stream: string | null;
+  readonly simulator: Simulation;
+}
+
+const HELP = `
+Polls a broker as Lambda's event source mapping does, and runs the processor and the sink that
+Lambda runs, in this process. Each definition of the pipeline gets an output of its own beneath
+out/dev, which begins at the topics' beginning; with --out, one output is continued, and only by
+the definition that began it. Query it while it runs:
+
+  $ millpond query --out out/dev/activity-1a2b3c4d "FROM page_view_counts LIMIT 10"
+
+Examples:
+  $ millpond dev pipelines/activity.ts --simulate activity
+  $ millpond dev shop.ts --bootstrap localhost:9092 --out out/shop
+  $ millpond dev shop.ts --store aws            stores by MILLPOND_STATE_TABLE, MILLPOND_BUCKET
+  $ millpond dev shop.ts --function shop-processor   polls for a function that is deployed
+
+Login and stores come from the environment, as in Lambda: see docs/dev.md. Ctrl-C ends it.
+`;
+
+export function devCommand(): Command {
+  return new Command("dev")
+    .description("run a pipeline against a Kafka broker, and restart it when its file changes")
+    .argument("<pipeline>", "the pipeline's file (.ts or .js)")
+    .option("--bootstrap <h:p,…>", "brokers; MILLPOND_BOOTSTRAP or localhost:9092 by default")
+    .option("--out <dir>", "directory of results and checkpoints")
+    .addOption(
+      new Option("--store <kind>", "where state and results are kept")
+        .choices(["file", "aws"])
+        .default("file"),
+    )
+    .option(
+      "--simulate <simulator>",
+      `send events: ${SIMULATIONS.join(", ")}; <stream>=<simulator> with several streams`,
+      simulateFlag,
+      [],
+    )
+    .addOption(
+      new Option("--rate <n>", "simulated events a second").argParser(whole(100_000)).default(100),
+    )
+    .addOption(
+      new Option("--partitions <n>", "of topics that are missing")
+        .argParser(whole(1000))
+        .default(4),
+    )
+    .addOption(
+      new Option("--pollers <n>", "members of the consumer group").argParser(whole(16)).default(1),
+    )
+    .option("--function <name>", "invoke this deployed function instead, through Lambda's API")
+    .option(
+      "--set <name=value>",
+      "override a parameter that the pipeline declares",
+      setting,
+      new Map(),
+    )
+    .option("--json", "notes and live numbers as JSON lines")
+    .addHelpText("after", HELP)
+    .action(async (file: string, flags: DevFlags) => {
+      const { DevRun } = await import("./dev-run.js");
+      await new DevRun(file, flags).run();
+    });
+}
+
+function simulateFlag(value: string, before: readonly SimulateFlag[]): readonly SimulateFlag[] {
+  const [first, second] = value.split("=");
+  const name = second ?? first;
+  const simulator = SIMULATIONS.find((known) => known === name);
+  if (simulator === undefined) {
+    throw new InvalidArgumentError(`expected one of ${SIMULATIONS.join(", ")}.`);
+  }
+  return [...before, { stream: second === undefined ? null : first!, simulator }];
+}
+
+function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  const at = value.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
+  return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
+}
+
+function whole(max: number): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (Number.isInteger(number) && number >= 1 && number <= max) return number;
+    throw new InvalidArgumentError(`expected a whole number from 1 to ${max}.`);
+  };
+}
