@@ -84,6 +84,11 @@ function parse(text: string): PipelineDefinition {
   } catch (cause) {
     throw new DefinitionError("the definition is not JSON", {}, { cause });
   }
+  return definitionFrom(value);
+}
+
+/** A definition that was stored: its shape is checked, and not again whether it can work. */
+export function definitionFrom(value: unknown): PipelineDefinition {
   const { version } = record(value, "the definition");
   if (version !== 1) {
     throw new DefinitionError(

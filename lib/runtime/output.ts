@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
 import type { PipelineDefinition } from "../define/definition.js";
-import { toJson } from "../define/json.js";
+import { definitionFrom, toJson } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import { codeOf } from "../stores/fs-errors.js";
 import { makeDirectory } from "../stores/make-directory.js";
@@ -56,15 +56,47 @@ export function readManifest(paths: OutputPaths): Manifest | null {
     }
     return null;
   }
+  return manifestFrom(paths, text);
+}
+
+function manifestFrom(paths: OutputPaths, text: string): Manifest {
+  let value: unknown;
   try {
-    return JSON.parse(text) as Manifest;
+    value = JSON.parse(text);
   } catch (cause) {
+    throw damaged(paths, "it is not JSON", cause);
+  }
+  const entries = typeof value === "object" && value !== null ? Object.entries(value) : [];
+  const fields = new Map<string, unknown>(entries);
+  const format = fields.get("format");
+  if (typeof format === "number" && format !== FORMAT_VERSION) {
     throw new MillpondError(
       "OUTPUT",
-      `${paths.manifest} is not JSON: the output is damaged. Restore it, or give a new --out`,
-      { cause },
+      `${paths.dir} was written in format ${format}, this program reads and writes ` +
+        `${FORMAT_VERSION}: use the Millpond that wrote it, or give a new --out`,
     );
   }
+  const [pipeline, definitionHash] = ["pipeline", "definitionHash"].map((name) => {
+    const found = fields.get(name);
+    if (typeof found === "string") return found;
+    throw damaged(paths, `its "${name}" is ${JSON.stringify(found)}, not a text`);
+  });
+  if (typeof format !== "number") throw damaged(paths, "it names no format");
+  try {
+    const definition = definitionFrom(fields.get("definition"));
+    return { format, pipeline: pipeline!, definitionHash: definitionHash!, definition };
+  } catch (cause) {
+    const found = cause instanceof Error ? cause.message : String(cause);
+    throw damaged(paths, `its definition cannot be read: ${found}`, cause);
+  }
+}
+
+function damaged(paths: OutputPaths, found: string, cause?: unknown): MillpondError {
+  return new MillpondError(
+    "STORAGE",
+    `${paths.manifest} is damaged: ${found}. Restore it, or give a new --out`,
+    { cause },
+  );
 }
 
 /** For commands that read what a run wrote. */
@@ -87,7 +119,7 @@ export function claimOutput(
     format: FORMAT_VERSION,
     pipeline: definition.name,
     definitionHash,
-    definition: JSON.parse(toJson(definition)) as PipelineDefinition,
+    definition: definitionFrom(JSON.parse(toJson(definition))),
   };
   const temporary = `${paths.manifest}.tmp`;
   try {
@@ -111,13 +143,6 @@ export function checkOutput(
   if (found === null) {
     refuseForeign(paths);
     return "free";
-  }
-  if (found.format !== FORMAT_VERSION) {
-    throw new MillpondError(
-      "OUTPUT",
-      `${paths.dir} was written in format ${found.format}, this program writes ` +
-        `${FORMAT_VERSION}: use the Millpond that wrote it, or give a new --out`,
-    );
   }
   if (found.pipeline !== definition.name) {
     throw new MillpondError(
