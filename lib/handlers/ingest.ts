@@ -206,8 +206,8 @@ const messageOf = (error: unknown) => (error instanceof Error ? error.message : 
 function unfinished({ records }: { records: number }): MillpondError {
   return new MillpondError(
     "LIMIT",
-    `its first ${records} records, or those of the object before it, are taken and the time is up; ` +
-      "the next invocation goes on from there",
+    `its first ${records} records, or those of the object before it, are taken and the time is ` +
+      "up; the next invocation goes on from there",
   );
 }
 
@@ -216,8 +216,8 @@ function failed(failures: readonly { key: string; error: unknown }[]): MillpondE
   const list = failures.map(({ key, error }) => `"${key}": ${messageOf(error)}`).join("; ");
   return new MillpondError(
     first instanceof MillpondError ? first.code : "STORAGE",
-    `${failures.length} object(s) are not ingested whole: ${list}. Let the notification come again; ` +
-      "what was committed is skipped then",
+    `${failures.length} object(s) are not ingested whole: ${list}. Let the notification come ` +
+      "again; what was committed is skipped then",
     { cause: first },
   );
 }

@@ -1,4 +1,4 @@
-/** A bundled pipeline made ready to run: its programs, its hash, and which topic is which stream. */
+/** A bundled pipeline made ready to run: its programs, its hash, and what its topics are. */
 import * as path from "node:path";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash } from "../define/json.js";

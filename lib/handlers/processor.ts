@@ -185,9 +185,9 @@ class Processor {
     if (stream !== undefined) return stream;
     throw new MillpondError(
       "INPUT",
-      `topic "${topic}" is of no stream of pipeline "${runtime.definition.name}", whose topics are ` +
-        `${[...streams.keys()].join(", ")}. Correct the event source mapping, or name the topic ` +
-        "in MILLPOND_TOPICS",
+      `topic "${topic}" is of no stream of pipeline "${runtime.definition.name}", whose topics ` +
+        `are ${[...streams.keys()].join(", ")}. Correct the event source mapping, or name the ` +
+        "topic in MILLPOND_TOPICS",
     );
   }
 
@@ -266,7 +266,7 @@ function outOfTime(remainingMs: number, sliceMs: number): MillpondError {
   return new MillpondError(
     "LIMIT",
     `a slice was not begun: ${Math.round(remainingMs)} ms are left, and one has taken ` +
-      `${Math.round(sliceMs)} ms. The records stay in Kafka and come again; if this goes on, give ` +
-      "the function a longer timeout or more memory, or the mapping a smaller batch",
+      `${Math.round(sliceMs)} ms. The records stay in Kafka and come again; if this goes on, ` +
+      "give the function a longer timeout or more memory, or the mapping a smaller batch",
   );
 }

@@ -8,8 +8,8 @@ import type { LoadedReferences } from "../runtime/references.js";
 import { makeSinks, storePlaces } from "../runtime/run-sinks.js";
 import { type RoundsReport, SinkRounds } from "../runtime/sink-rounds.js";
 import { openStores, type Stores } from "../stores/open-stores.js";
+import type { InvocationContext } from "./deadline.js";
 import { type Environment, pipelineRuntime } from "./pipeline-runtime.js";
-import type { InvocationContext } from "./processor.js";
 
 export interface SinkOptions {
   readonly pipeline: Pipeline;

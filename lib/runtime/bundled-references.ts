@@ -89,8 +89,9 @@ async function readFile(dir: string, name: string): Promise<Buffer> {
 function missing(dir: string, found: string, cause?: unknown): MillpondError {
   return new MillpondError(
     "INPUT",
-    `the reference tables beside this bundle are incomplete: in ${dir}, ${found}. Make the bundle ` +
-      "again, and let MILLPOND_REFERENCES name the directory if it is not `references` beside it",
+    `the reference tables beside this bundle are incomplete: in ${dir}, ${found}. Make the ` +
+      "bundle again, and let MILLPOND_REFERENCES name the directory if it is not `references` " +
+      "beside it",
     { cause },
   );
 }

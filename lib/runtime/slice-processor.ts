@@ -110,9 +110,9 @@ export class SliceProcessor {
     }
     throw new MillpondError(
       "CONFLICT",
-      `${this.#label}: other processors committed ${CONFLICTS_MAX + 1} times while this one worked ` +
-        "on one slice; expected one poller a partition. Nothing is lost or counted twice; look for " +
-        "a second event source mapping of this pipeline on the topic",
+      `${this.#label}: other processors committed ${CONFLICTS_MAX + 1} times while this one ` +
+        "worked on one slice; expected one poller a partition. Nothing is lost or counted twice; " +
+        "look for a second event source mapping of this pipeline on the topic",
     );
   }
 
@@ -120,8 +120,8 @@ export class SliceProcessor {
     return new MillpondError(
       "INPUT",
       `${this.#label}: the topic is not the one that was read before: found ${found}. It was ` +
-        "deleted and made anew, or its log was cut. Nothing was taken; to start on the new topic, " +
-        "give the pipeline a new name (a new output), or restore the old one",
+        "deleted and made anew, or its log was cut. Nothing was taken; to start on the new " +
+        "topic, give the pipeline a new name (a new output), or restore the old one",
     );
   }
 }

@@ -328,7 +328,7 @@ describe("an object larger than an invocation's time", () => {
     expect(await published(pipeline, stores)).toEqual(expected);
   });
 
-  it("that is replaced meanwhile keeps what was taken, and a dead letter tells of the rest", async () => {
+  it("that is replaced keeps what was taken, and a dead letter tells of the rest", async () => {
     for (const replace of [
       (b: Bucket, k: string) => b.put(k, "{}"),
       (b: Bucket, k: string) => void b.contents.delete(k),

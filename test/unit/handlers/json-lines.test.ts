@@ -1,4 +1,4 @@
-/** JSON files of any form as lines: the same values, at the same positions, however they are read. */
+/** JSON files of any form as lines: the same values at the same places, however they are read. */
 import { describe, expect, it } from "vitest";
 import { PlainInput } from "../../../lib/sources/files/byte-input.js";
 import { formOf, JsonLinesInput } from "../../../lib/sources/objects/json-lines.js";

@@ -1,4 +1,4 @@
-/** What becomes of a Lambda Kafka event: slices with every record in its place, or a clear error. */
+/** What becomes of a Lambda Kafka event: slices with every record in place, or a clear error. */
 import { describe, expect, it } from "vitest";
 import { EnvelopeMemory, eventPartitions, kafkaSlices } from "../../../lib/sources/kafka-event.js";
 import { kafkaEvent, type TestRecord } from "./kafka-support.js";

@@ -1,4 +1,4 @@
-/** The processor behind its handler: each record once, whatever fails, comes again, or is at once. */
+/** The processor behind its handler: each record once, whatever fails or comes again. */
 import { describe, expect, it } from "vitest";
 import { CheckpointCell } from "../../../lib/commit/cell.js";
 import type { PartialBatchResponse } from "../../../lib/handlers/processor.js";
@@ -35,7 +35,7 @@ const EVENTS = batches(RECORDS, BATCH).map((records, i) =>
   ),
 );
 
-/** As an event source does: the same event until it is taken, in a new environment after a death. */
+/** As an event source does: the same event until it is taken, at last in a new environment. */
 async function deliver(stores: MemoryStores, events = EVENTS, attemptsMax = 1): Promise<void> {
   let processor = processorOver(pipeline, stores);
   for (const event of events) {
@@ -121,7 +121,7 @@ describe("what the processor takes", () => {
 });
 
 describe("redelivery", () => {
-  it("of every batch twice, and then of all from the start, changes nothing and is counted", async () => {
+  it("of every batch twice, and then of all, changes nothing and is counted", async () => {
     const stores = memoryStores();
     const processor = processorOver(pipeline, stores);
     for (const event of EVENTS) {
@@ -283,7 +283,7 @@ describe("a partial batch response", () => {
     expect(await handle(EVENTS[0], context)).toEqual({ batchItemFailures: [] });
   });
 
-  it("names the first record that was not processed, and what is before it is committed", async () => {
+  it("names the first record that was not processed, and those before are committed", async () => {
     const stores = memoryStores();
     let puts = 0;
     const faults: FaultHook = {
@@ -331,7 +331,7 @@ describe("the time that is left", () => {
     expect(item?.attributes.nextOffset).toBe(slices[1]!.at(-1)!.offset + 1);
   });
 
-  it("is never too short for the first slice, so that a batch gets on by one each time", async () => {
+  it("is never too short for the first slice, so that a batch gets on", async () => {
     const { handle } = processorOver(pipeline, memoryStores());
     const hurried = { getRemainingTimeInMillis: () => 10 };
     for (let attempt = 0; attempt < 2; attempt++) {
@@ -440,7 +440,7 @@ describe("the outbox", () => {
     expect(Math.max(...lengths)).toBeLessThanOrEqual(32);
   });
 
-  it("stops the processor when it is full, and nothing is lost once the sink works again", async () => {
+  it("stops the processor when it is full; nothing is lost once the sink works again", async () => {
     const stores = memoryStores();
     const { handle } = processorOver(pipeline, stores);
     const id = "clicks-by-page/partitions/clicks/0";
