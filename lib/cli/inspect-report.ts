@@ -1,43 +1,7 @@
-/** The facts that `millpond inspect` shows, and their text. The runtime gathers them. */
-import type { AccountingRow } from "../runtime/accounting.js";
+/** What `millpond inspect` shows, as text. */
+import type { InspectedPartition, InspectReport } from "../runtime/inspect-data.js";
 import { accountingText } from "./run-report.js";
 import { textTable } from "./text-table.js";
-
-export interface InspectedPartition {
-  readonly topic: string;
-  readonly partition: number;
-  /** The file it is read from. */
-  readonly label: string;
-  readonly nextOffset: number;
-  /** Epoch ms; null before the first event. */
-  readonly watermark: number | null;
-  readonly maxEventTime: number | null;
-  readonly openWindows: number;
-  readonly openSessions: number;
-  readonly dedupIds: number;
-  readonly stateBytes: number;
-  readonly generation: number;
-}
-
-export interface InspectedTable {
-  readonly name: string;
-  readonly published: number;
-  readonly pending: number;
-  readonly late: number;
-  readonly counted: number;
-  readonly duplicates: number;
-}
-
-export interface InspectReport {
-  readonly pipeline: string;
-  readonly definitionHash: string;
-  readonly streams: readonly InspectedPartition[];
-  readonly tables: readonly InspectedTable[];
-  readonly accounting: readonly AccountingRow[];
-  /** Publications that a sink has not taken yet. */
-  readonly outbox: number;
-  readonly sinks: readonly { readonly name: string; readonly sequence: number }[];
-}
 
 export interface TextView {
   readonly width: number;

@@ -267,14 +267,6 @@ export async function readOutbox(objects: ObjectStore, entry: OutboxEntry): Prom
   );
 }
 
-/** For the publisher, once its checkpoint names these no more. Failures are left to `sweep`. */
-export async function deleteOutbox(
-  objects: ObjectStore,
-  entries: readonly OutboxEntry[],
-): Promise<void> {
-  await Promise.allSettled(entries.map(({ key }) => objects.delete(key)));
-}
-
 function replacedKeys(previous: Checkpoint | null, next: Checkpoint): string[] {
   const kept = new Set(next.state.objects.map(({ key }) => key));
   return (previous?.state.objects ?? []).map(({ key }) => key).filter((key) => !kept.has(key));

@@ -2,17 +2,52 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
-import type { InspectedPartition, InspectedTable, InspectReport } from "../cli/inspect-report.js";
 import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
 import { Publisher } from "../commit/publisher.js";
 import type { PublisherState } from "../commit/publisher-state.js";
 import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
-import { accountingRows, type StreamCounters } from "./accounting.js";
+import { type AccountingRow, accountingRows, type StreamCounters } from "./accounting.js";
 import { type Manifest, noResults, type OutputPaths, outputPaths, readManifest } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { partitionPrefix } from "./runner.js";
+
+export interface InspectedPartition {
+  readonly topic: string;
+  readonly partition: number;
+  /** The file it is read from. */
+  readonly label: string;
+  readonly nextOffset: number;
+  /** Epoch ms; null before the first event. */
+  readonly watermark: number | null;
+  readonly maxEventTime: number | null;
+  readonly openWindows: number;
+  readonly openSessions: number;
+  readonly dedupIds: number;
+  readonly stateBytes: number;
+  readonly generation: number;
+}
+
+export interface InspectedTable {
+  readonly name: string;
+  readonly published: number;
+  readonly pending: number;
+  readonly late: number;
+  readonly counted: number;
+  readonly duplicates: number;
+}
+
+export interface InspectReport {
+  readonly pipeline: string;
+  readonly definitionHash: string;
+  readonly streams: readonly InspectedPartition[];
+  readonly tables: readonly InspectedTable[];
+  readonly accounting: readonly AccountingRow[];
+  /** Publications that a sink has not taken yet. */
+  readonly outbox: number;
+  readonly sinks: readonly { readonly name: string; readonly sequence: number }[];
+}
 
 interface StoredPartition {
   readonly stream: string;
@@ -54,7 +89,12 @@ async function storedPartitions(
       const item = await checkpoints.read(id);
       if (item === null) continue;
       const checkpoint = fromItem(id, item);
-      found.push({ stream, partition: Number(id.split("/").at(-1)), checkpoint, meta: metaOf(checkpoint) });
+      found.push({
+        stream,
+        partition: Number(id.split("/").at(-1)),
+        checkpoint,
+        meta: metaOf(checkpoint),
+      });
     }
   }
   return found.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);

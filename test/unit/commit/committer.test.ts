@@ -1,7 +1,7 @@
 /** What the committer stores, refuses and cleans up. */
 import { describe, expect, it, vi } from "vitest";
 import { CheckpointCell } from "../../../lib/commit/cell.js";
-import { deleteOutbox, readOutbox } from "../../../lib/commit/committer.js";
+import { readOutbox } from "../../../lib/commit/committer.js";
 import {
   ATTRIBUTES_BYTES_MAX,
   OUTBOX_ENTRIES_MAX,
@@ -87,8 +87,7 @@ describe("the committer", () => {
     expect(after?.nextOutboxSequence).toBe(4);
     const texts = await Promise.all(before.map((entry) => readOutbox(stores.objects, entry)));
     expect(texts.map((text) => Buffer.from(text).toString())).toEqual(["1", "2", "3"]);
-    await deleteOutbox(stores.objects, before.slice(0, 2));
-    expect(await stores.objects.list("")).toEqual([before[2]?.key]);
+    expect(await stores.objects.list("")).toEqual(before.map(({ key }) => key));
   });
 
   it("lets sweep spare what a publisher still reads", async () => {
