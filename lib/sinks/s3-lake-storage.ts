@@ -1,4 +1,4 @@
-/** A lake under a prefix of an S3 bucket. DuckDB works on local copies, so it needs no S3 itself. */
+/** A lake under a prefix of an S3 bucket. DuckDB works on local copies and needs no S3 itself. */
 import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";

@@ -87,7 +87,7 @@ describe.skipIf(missing !== null)(title, () => {
       });
     }
 
-    it("says conflict after the SDK's retry met its own success, which the cell sees through", async () => {
+    it("says conflict when the SDK's retry met its own success; the cell knows", async () => {
       proxy.plan = first("PutItem", "lose");
       const item = { generation: 1, commitId: "mine", attributes: {}, payload: new Uint8Array() };
       expect(await stores.checkpoints.compareAndSwap("p/own", item)).toBe("conflict");
@@ -108,7 +108,7 @@ describe.skipIf(missing !== null)(title, () => {
       expect(await stores.checkpoints.read("p/forever")).toBeNull();
     });
 
-    it("is an unknown outcome when every reply is lost, which the cell resolves by reading", async () => {
+    it("is resolved by reading when every reply was lost", async () => {
       proxy.plan = always("PutItem", "lose");
       const { result, stored } = await swap("p/all-lost");
       expect(result.kind).toBe("committed");

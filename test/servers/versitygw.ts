@@ -1,4 +1,4 @@
-/** Versity S3 Gateway, an S3 server over a directory that checks signatures: built by Go, cached. */
+/** Versity S3 Gateway, an S3 server over a directory that checks signatures; built by Go. */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
