@@ -27,13 +27,13 @@ export function costAnHour(
     lambdaCost(handlers),
     new cloudwatch.MathExpression({
       label: "DynamoDB",
-      expression: `FILL(w, 0) * ${PRICES.dynamodbWrites.usd / MILLION}`,
+      expression: `FILL(w, 0) * ${decimal(PRICES.dynamodbWrites.usd / MILLION)}`,
       usingMetrics: { w: writes },
       period: HOUR,
     }),
     new cloudwatch.MathExpression({
       label: "S3 writes by commits",
-      expression: `FILL(o, 0) * ${PRICES.s3Puts.usd / MILLION}`,
+      expression: `FILL(o, 0) * ${decimal(PRICES.s3Puts.usd / MILLION)}`,
       usingMetrics: { o: pipeline.metric("StorageWrites", { period: HOUR }) },
       period: HOUR,
     }),
@@ -48,10 +48,7 @@ function lambdaCost(handlers: readonly lambda.Function[]): cloudwatch.MathExpres
     usingMetrics[`d${at}`] = handler.metricDuration({ statistic, period: HOUR });
     const perMs = gbSecond(handler) * (memoryMiB(handler) / 1_024 / 1_000);
     const perRequest = PRICES.lambdaRequests.usd / MILLION;
-    return [
-      `FILL(i${at}, 0) * ${perRequest.toExponential(4)}`,
-      `FILL(d${at}, 0) * ${perMs.toExponential(4)}`,
-    ];
+    return [`FILL(i${at}, 0) * ${decimal(perRequest)}`, `FILL(d${at}, 0) * ${decimal(perMs)}`];
   });
   return new cloudwatch.MathExpression({
     label: "Lambda",
@@ -70,3 +67,6 @@ function memoryMiB(handler: lambda.Function): number {
   const resource = handler.node.defaultChild;
   return resource instanceof lambda.CfnFunction ? (resource.memorySize ?? 128) : 128;
 }
+
+/** Metric math reads no exponents. */
+const decimal = (value: number): string => value.toFixed(15).replace(/0+$/, "");

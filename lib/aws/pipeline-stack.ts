@@ -1,12 +1,13 @@
 /** The stack that `cdk deploy` makes of the settings: one pipeline with everything around it. */
-import { CfnOutput, Duration, RemovalPolicy, Stack } from "aws-cdk-lib";
+import { CfnOutput, Duration, Fn, RemovalPolicy, Stack } from "aws-cdk-lib";
+import * as ec2 from "aws-cdk-lib/aws-ec2";
 import * as kms from "aws-cdk-lib/aws-kms";
 import * as logs from "aws-cdk-lib/aws-logs";
 import type { Construct } from "constructs";
+import { acknowledge } from "./acknowledge.js";
 import type { AppSettings } from "./app-settings.js";
 import type { PipelineCode } from "./bundle.js";
 import { EventStream } from "./event-stream.js";
-import { KafkaNetwork } from "./network.js";
 import { PipelineDashboard } from "./pipeline-dashboard.js";
 import { PipelineQuery } from "./pipeline-query.js";
 import { StreamPipeline } from "./stream-pipeline.js";
@@ -46,7 +47,7 @@ export class PipelineStack extends Stack {
       removalPolicy,
       onDemandPollers: pollers === undefined,
     });
-    if (settings.profile === "localstack") isolatedNetwork(this, logRetention);
+    if (settings.profile === "localstack") isolatedNetwork(this);
     this.pipeline = new StreamPipeline(this, "Pipeline", {
       code,
       events: this.events,
@@ -93,9 +94,16 @@ export class PipelineStack extends Stack {
   }
 }
 
-/** What emulators can make of the network, beside brokers that are reached without it. */
-function isolatedNetwork(stack: Stack, logRetention: logs.RetentionDays): void {
-  new KafkaNetwork(stack, "IsolatedNetwork", { interfaceServices: [], logRetention });
+/** What emulators can make of a network, beside brokers that are reached without it. */
+function isolatedNetwork(stack: Stack): void {
+  const vpc = new ec2.Vpc(stack, "IsolatedNetwork", {
+    availabilityZones: [0, 1].map((at) => Fn.select(at, Fn.getAzs())),
+    natGateways: 0,
+    restrictDefaultSecurityGroup: false,
+    subnetConfiguration: [{ name: "isolated", subnetType: ec2.SubnetType.PRIVATE_ISOLATED }],
+    gatewayEndpoints: { S3: { service: ec2.GatewayVpcEndpointAwsService.S3 } },
+  });
+  acknowledge(vpc, { "AwsSolutions-VPC7": "Of the emulator's profile alone, which has no logs." });
 }
 
 /** CloudFormation takes letters, digits and hyphens. */
