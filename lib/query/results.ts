@@ -110,8 +110,8 @@ export class Results {
     (await this.#prepare(sql, parameters)).destroySync();
     if (explainedPart(sql) !== null) throw refused("an EXPLAIN has no Parquet form");
     try {
-      // What is one SELECT by itself is one in brackets; line ends close a comment.
-      const select = sql.trimEnd().replace(/;$/, "");
+      // What is one SELECT by itself is one in brackets; the line end closes a comment.
+      const select = withoutEnd(sql);
       const target = `${quoteText(file)} (FORMAT parquet, COMPRESSION zstd)`;
       const copy = await this.#connection.extractStatements(`COPY (\n${select}\n) TO ${target}`);
       if (copy.count !== 1) throw refused("it is more than one statement");
@@ -180,8 +180,8 @@ export class Results {
   }
 
   async #one(sql: string): Promise<DuckDBPreparedStatement> {
+    if (tokensOf(sql).every((token) => EMPTY.test(token))) throw refused("it is empty");
     const statements = await this.#connection.extractStatements(sql);
-    if (statements.count === 0) throw refused("it is empty");
     if (statements.count > 1) throw refused(`it has ${statements.count} statements`);
     return statements.prepare(0);
   }
@@ -215,11 +215,29 @@ function refuseUnlessSelect({ statementType }: DuckDBPreparedStatement): void {
   }
 }
 
-/** What an EXPLAIN explains; null when it is none. Comments before that are not looked through. */
+/** Quoted text, comments, and single characters: enough to tell what is SQL and what is text. */
+const TOKEN =
+  /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\w*)\$[\s\S]*?\$\1\$|[\s\S]/g;
+const BLANK = /^(\s|--|\/\*)/;
+const EMPTY = /^(\s|;|--|\/\*)/;
+
+function tokensOf(sql: string): string[] {
+  return sql.match(TOKEN) ?? [];
+}
+
+/** The statement without the semicolon that ends it, and what comes after. */
+function withoutEnd(sql: string): string {
+  const tokens = tokensOf(sql);
+  const end = tokens.indexOf(";");
+  return end < 0 ? sql : tokens.slice(0, end).join("");
+}
+
+/** What an EXPLAIN explains; null when it is none. */
 function explainedPart(sql: string): string | null {
-  const comments = /^(\s|--[^\n]*\n|\/\*[\s\S]*?\*\/)*/.exec(sql)?.[0] ?? "";
-  const match = /^EXPLAIN\b\s*(ANALYZE\b\s*)?(\([^()]*\)\s*)?/i.exec(sql.slice(comments.length));
-  return match === null ? null : sql.slice(comments.length + match[0].length);
+  const tokens = tokensOf(sql);
+  const statement = tokens.slice(tokens.findIndex((token) => !BLANK.test(token))).join("");
+  const match = /^EXPLAIN\b\s*(ANALYZE\b\s*)?(\([^()]*\)\s*)?/i.exec(statement);
+  return match === null ? null : statement.slice(match[0].length);
 }
 
 /** @throws MillpondError QUERY when names or their number are not those of the statement */
