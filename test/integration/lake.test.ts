@@ -22,6 +22,8 @@ import {
 } from "../contract/sinks-script.js";
 import { deltalake, setUpDeltalake } from "./deltalake.js";
 
+const DAY_MS = 86_400_000;
+
 /** One commit per row, so that there are `commits` versions after the table's creation. */
 async function commitOneByOne(sink: LakeSink, script: Script, commits: number): Promise<void> {
   for (let n = 0; n < commits; n++) {
@@ -324,6 +326,53 @@ print(json.dumps({"rows": t.num_rows,
         raw: texts("raw").sort(compareText),
       });
       expect(found).toHaveProperty("d18.length", decimals.length);
+    }, 180_000);
+
+    it("reads the same from a log whose old part was deleted", async () => {
+      const script = new Script();
+      await withLake((sink) => commitOneByOne(sink, script, 60));
+      const storage = place.storage(dir);
+      const log = "select/_delta_log/";
+      const versionsOf = async (suffix: string) =>
+        (await storage.list("select/_delta_log"))
+          .filter((name) => name.endsWith(suffix))
+          .map((name) => Number(name.slice(log.length, -suffix.length)));
+      const [kept = 0, later = 0] = (await versionsOf(".checkpoint.parquet")).slice(-2);
+      expect([kept, later]).toEqual([40, 60]);
+      // As if all up to the version before the last checkpoint had been written 31 days ago.
+      for (const version of (await versionsOf(".json")).filter((version) => version < later)) {
+        const name = `${log}${String(version).padStart(20, "0")}.json`;
+        const text = new TextDecoder().decode((await storage.get(name)) ?? undefined);
+        const old = text.replace(/"timestamp":(\d+)/, (_, ms) => `"timestamp":${ms - 31 * DAY_MS}`);
+        expect(old).not.toBe(text);
+        await storage.put(name, new TextEncoder().encode(old));
+      }
+      await withLake((sink) => sink.vacuum());
+      expect(await versionsOf(".checkpoint.parquet")).toEqual([kept, later]);
+      const versions = await versionsOf(".json");
+      expect(versions[0]).toBe(kept);
+      expect(versions.at(-1)).toBe(versions.length - 1 + kept);
+      const found = await deltalake(
+        await tableDir("select"),
+        `def counts(version):
+  table = DeltaTable(table_dir, version=version).to_pyarrow_table()
+  return [table.num_rows, sum(table["count"].to_pylist())]
+try:
+  gone = counts(${kept - 1})
+except Exception as error:
+  gone = "gone"
+now = DeltaTable(table_dir)
+print(json.dumps([now.transaction_version("millpond:p:select"), counts(None),
+  counts(${kept})[0], counts(${later})[0], gone]))`,
+      );
+      // Versions 1 to 8 are rows and 9 their compaction, then seven rows and a compaction each.
+      expect(found).toEqual([60, [60, 1770], 8 + 3 * 7 + 7, 8 + 6 * 7 + 3, "gone"]);
+      await storage.delete(`${log}_last_checkpoint`);
+      await withLake(async (sink, done) => {
+        expect(done).toBe(60);
+        await commitOneByOne(sink, script, 1);
+      });
+      await expectTables(script);
     }, 180_000);
 
     it("reads from a checkpoint alone when the commits before it are gone", async () => {
