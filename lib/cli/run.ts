@@ -36,7 +36,6 @@ export function runCommand(): Command {
       "--input <path>",
       "file or directory to read; <stream>=<path> with several",
       collect,
-      [],
     )
     .requiredOption("--out <dir>", "directory of results and checkpoints")
     .option("--no-flush", "leave windows that are still open unpublished")
@@ -130,7 +129,7 @@ function inputOf(input: string, streams: readonly string[]): { stream: string; p
   );
 }
 
-function collect(value: string, before: readonly string[]): string[] {
+function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 
