@@ -10,6 +10,8 @@ import { MillpondError } from "../errors.js";
 export const REQUEST_ATTEMPTS_MAX = 5;
 export const RETRY_MODE = "standard";
 export const CONNECT_TIMEOUT_MS = 2_000;
+/** Requests of one client that are under way; the SDK has 50 sockets for them. */
+export const REQUESTS_MAX = 32;
 
 /** The name AWS or the SDK gave an error; "" when it has none. */
 export function awsErrorName(error: unknown): string {

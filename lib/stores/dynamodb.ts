@@ -13,7 +13,14 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import type { CheckpointItem, CheckpointStore } from "../commit/ports.js";
 import { MillpondError } from "../errors.js";
-import { CONNECT_TIMEOUT_MS, explained, REQUEST_ATTEMPTS_MAX, RETRY_MODE } from "./aws-errors.js";
+import {
+  CONNECT_TIMEOUT_MS,
+  explained,
+  REQUEST_ATTEMPTS_MAX,
+  REQUESTS_MAX,
+  RETRY_MODE,
+} from "./aws-errors.js";
+import { Gate } from "./gate.js";
 import { checkKey, compareKeys } from "./keys.js";
 
 /** An item is some KB: a reply that takes longer will not come. */
@@ -57,6 +64,7 @@ export class DynamoDbCheckpointStore implements CheckpointStore {
   readonly payloadBytesMax = 8 * 1024;
   readonly #table: string;
   readonly #client: DynamoDBClient;
+  readonly #gate = new Gate(REQUESTS_MAX);
 
   constructor(table: string, client: DynamoDBClient = dynamoDbClient()) {
     this.#table = table;
@@ -145,7 +153,7 @@ export class DynamoDbCheckpointStore implements CheckpointStore {
   }
 
   #explained<T>(doing: string, work: () => Promise<T>): Promise<T> {
-    return explained(doing, `DynamoDB table "${this.#table}"`, work);
+    return explained(doing, `DynamoDB table "${this.#table}"`, () => this.#gate.pass(work));
   }
 }
 

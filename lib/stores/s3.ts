@@ -24,9 +24,11 @@ import {
   explained,
   httpStatus,
   REQUEST_ATTEMPTS_MAX,
+  REQUESTS_MAX,
   RETRY_MODE,
   retried,
 } from "./aws-errors.js";
+import { Gate } from "./gate.js";
 import { checkKey, compareKeys } from "./keys.js";
 
 /** Between two bytes of a transfer. */
@@ -81,6 +83,7 @@ export interface StoredFile {
 export class S3Bucket {
   readonly name: string;
   readonly #client: S3Client;
+  readonly #gate = new Gate(REQUESTS_MAX);
 
   constructor(name: string, client: S3Client = s3Client()) {
     this.name = name;
@@ -224,7 +227,8 @@ export class S3Bucket {
   }
 
   #explained<T>(doing: string, key: string, work: () => Promise<T>): Promise<T> {
-    return explained(`${doing} "${key}"`, `S3 bucket "${this.name}"`, work);
+    const where = `S3 bucket "${this.name}"`;
+    return explained(`${doing} "${key}"`, where, () => this.#gate.pass(work));
   }
 }
 

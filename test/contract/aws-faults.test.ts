@@ -180,6 +180,12 @@ describe.skipIf(missing !== null)(title, () => {
       expect(await stores.objects.get("o/forever")).toBeNull();
     });
 
+    it("and thousands more are deleted at once, none waiting so long that it fails", async () => {
+      const keys = Array.from({ length: 4_000 }, (_, n) => `o/many/${n}`);
+      await Promise.all(keys.map((key) => stores.objects.delete(key)));
+      expect(proxy.count).toBe(keys.length);
+    });
+
     it("names a missing bucket and what to do", async () => {
       await expect(new S3Bucket("no-such-bucket").put("k", bytes)).rejects.toMatchObject({
         code: "STORAGE",
