@@ -1,4 +1,6 @@
 /** Everything that processors left behind, published: rows by table, for comparing. */
+
+import type { CheckpointStore, ObjectStore } from "../../../lib/commit/ports.js";
 import { Publisher } from "../../../lib/commit/publisher.js";
 import type { Pipeline } from "../../../lib/define/definition.js";
 import { definitionHash } from "../../../lib/define/json.js";
@@ -8,7 +10,6 @@ import { goneSource } from "../../../lib/runtime/gone-source.js";
 import { metaOf } from "../../../lib/runtime/partition-meta.js";
 import { PartitionRun } from "../../../lib/runtime/partition-run.js";
 import { partitionPrefix } from "../../../lib/runtime/runner.js";
-import type { MemoryStores } from "./kafka-support.js";
 
 export interface Published {
   /** Rows as JSON, sorted. */
@@ -17,11 +18,15 @@ export interface Published {
 }
 
 /** Flushes every partition and publishes all; at the end of a test, for it moves the stores on. */
-export async function published(pipeline: Pipeline, stores: MemoryStores): Promise<Published> {
+export async function published(
+  pipeline: Pipeline,
+  stores: { readonly checkpoints: CheckpointStore; readonly objects: ObjectStore },
+): Promise<Published> {
   const { definition, functions } = pipeline;
   const context = { functions, references: new Map() };
   const programs = definition.streams.map(({ name }) => compileStream(definition, name, context));
-  const shared = { ...stores, definitionHash: definitionHash(definition) };
+  const { checkpoints, objects } = stores;
+  const shared = { checkpoints, objects, definitionHash: definitionHash(definition) };
   const facts = [];
   let records = 0;
   for (const program of programs) {
