@@ -1,6 +1,7 @@
 /** Opens the results that a run wrote into an output directory, for queries. */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { MillpondError } from "../errors.js";
 import { LOCKED, noResults, outputPaths, readManifest } from "../runtime/output.js";
 import { DeltaTable } from "../sinks/delta-table.js";
@@ -17,13 +18,31 @@ interface LakeView {
   readonly sql: string;
 }
 
+/** A sink at work has the database open for moments only; a run may have it for longer. */
+const WRITER_MS_MAX = 5_000;
+const LOOK_AGAIN_MS = 20;
+
 /**
  * The database, and views over lake tables that it lacks.
  *
  * @param writableDir an empty directory that `writeParquet` may write to
- * @throws MillpondError USAGE when there are no results in `out`, CONFLICT while a run writes
+ * @throws MillpondError USAGE when there are no results in `out`, CONFLICT while a run goes on
+ *   writing
  */
 export async function openLocalResults(out: string, writableDir?: string): Promise<Results> {
+  const giveUpAt = performance.now() + WRITER_MS_MAX;
+  for (;;) {
+    try {
+      return await open(out, writableDir);
+    } catch (error) {
+      const isHeld = error instanceof MillpondError && error.code === "CONFLICT";
+      if (!isHeld || performance.now() >= giveUpAt) throw error;
+      await sleep(LOOK_AGAIN_MS);
+    }
+  }
+}
+
+async function open(out: string, writableDir: string | undefined): Promise<Results> {
   const paths = outputPaths(out);
   const databaseFile = fs.existsSync(paths.database) ? paths.database : null;
   const views = await lakeViews(out);
