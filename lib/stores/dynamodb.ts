@@ -39,6 +39,8 @@ export function dynamoDbClient(): DynamoDBClient {
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
+      // That one ends with the reply's head; its body could stall for ever.
+      socketTimeout: REQUEST_TIMEOUT_MS,
       throwOnRequestTimeout: true,
     },
   });

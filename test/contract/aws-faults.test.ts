@@ -94,6 +94,13 @@ describe.skipIf(missing !== null)(title, () => {
       expect((await stores.checkpoints.read("p/own"))?.commitId).toBe("mine");
     });
 
+    it("is read again when a reply stalls", async () => {
+      const item = { generation: 1, commitId: "a", attributes: {}, payload: new Uint8Array(4000) };
+      await stores.checkpoints.compareAndSwap("p/stalls", item);
+      proxy.plan = first("GetItem", "stall");
+      expect((await stores.checkpoints.read("p/stalls"))?.commitId).toBe("a");
+    });
+
     it("survives throttling that lasts, and gives up when it does not end", async () => {
       proxy.plan = first("PutItem", ...Array.from({ length: 3 }, () => THROTTLED));
       expect((await swap("p/throttled")).result.kind).toBe("committed");
@@ -162,7 +169,7 @@ describe.skipIf(missing !== null)(title, () => {
       });
     }
 
-    for (const fault of ["drop", "lose", "hang", "cut", "flip", SLOW_DOWN] as const) {
+    for (const fault of ["drop", "lose", "hang", "cut", "stall", "flip", SLOW_DOWN] as const) {
       const name = typeof fault === "string" ? fault : fault.status;
       it(`is read whole and right through ${name}`, async () => {
         await stores.objects.putIfAbsent(`r/${name}`, bytes);
@@ -232,7 +239,7 @@ describe.skipIf(missing !== null)(title, () => {
       });
     }
 
-    for (const fault of ["drop", "lose", "cut", "flip"] as const) {
+    for (const fault of ["drop", "lose", "cut", "stall", "flip"] as const) {
       it(`is downloaded whole and right through ${fault}`, async () => {
         const [files, key] = [newFiles(), `down/${fault}`];
         await files.upload(key, source, null);

@@ -14,7 +14,7 @@ import type { AddressInfo } from "node:net";
  * - `drop`: the connection breaks before the server saw the request.
  * - `lose`: the server has done it, and the connection breaks before the reply.
  * - `hang`: the server has done it, and nothing more comes.
- * - `cut`: half of the reply's body comes.
+ * - `cut`: half of the reply's body comes; `stall`: and the connection stays open.
  * - `flip`: a bit of the reply's body is wrong; `flipRequest`: of the request's.
  * - an answer: given in the server's place.
  */
@@ -23,6 +23,7 @@ export type Fault =
   | "lose"
   | "hang"
   | "cut"
+  | "stall"
   | "flip"
   | "flipRequest"
   | { readonly status: number; readonly body: string };
@@ -106,8 +107,10 @@ async function serve(
     return;
   }
   outgoing.writeHead(reply.statusCode ?? 502, reply.headers);
-  if (fault === "cut") {
-    outgoing.write(body.subarray(0, body.length >> 1), () => outgoing.destroy());
+  if (fault === "cut" || fault === "stall") {
+    outgoing.write(body.subarray(0, body.length >> 1), () => {
+      if (fault === "cut") outgoing.destroy();
+    });
     return;
   }
   outgoing.end(fault === "flip" ? flipped(body) : body);
