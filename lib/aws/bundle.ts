@@ -8,11 +8,12 @@ import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { BuildOptions, Plugin } from "esbuild";
-import type { Pipeline, PipelineDefinition } from "../define/definition.js";
+import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { writeBundledReferences } from "../runtime/bundled-references.js";
 import { compilePipeline } from "../runtime/compile-pipeline.js";
 import { libraryUrl, loadPipeline } from "../runtime/load-pipeline.js";
+import { type LoadedReferences, loadReferences } from "../runtime/references.js";
 import { httpfsExtension } from "../stores/duckdb-extension.js";
 import { copyDuckdbBindings, userCache } from "./duckdb-bindings.js";
 
@@ -68,7 +69,8 @@ export async function bundlePipeline(
   const pipeline = await loadPipeline(file, new Map());
   const root = path.resolve(outDir, `${pipeline.definition.name}-${architecture}`);
   await fs.rm(root, { recursive: true, force: true });
-  const input: Input = { file: path.resolve(file), pipeline, architecture, root };
+  const references = await loadReferences(pipeline);
+  const input: Input = { file: path.resolve(file), references, architecture, root };
   const directories = await Promise.all(
     FUNCTION_NAMES.map(async (name) => [name, await bundleFunction(name, input)] as const),
   );
@@ -81,7 +83,7 @@ export async function bundlePipeline(
 
 interface Input {
   readonly file: string;
-  readonly pipeline: Pipeline;
+  readonly references: LoadedReferences;
   readonly architecture: Architecture;
   readonly root: string;
 }
@@ -100,7 +102,7 @@ async function bundleFunction(name: FunctionName, input: Input): Promise<string>
       staysHere: false,
     });
     await compileLibrary(path.join(dir, LIBRARY_FILE));
-    await writeBundledReferences(input.pipeline, path.join(dir, "references"));
+    await writeBundledReferences(input.references, path.join(dir, "references"));
   }
   if (duckdb) {
     await copyDuckdbBindings(input.architecture, dir);

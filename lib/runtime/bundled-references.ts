@@ -16,17 +16,17 @@ const INDEX_FILE = "references.json";
 const FORMAT_VERSION = 1;
 
 /**
- * Loads the pipeline's reference files and writes them into `dir`, which is made if it is absent.
- * The hashes are those of the files themselves, so the definition's hash is the same as in a local
- * run. Throws `MillpondError("INPUT")` when a file is missing or does not fit its columns.
+ * Writes reference tables into `dir`, which is made if it is absent. They are loaded by the caller,
+ * so that a bundle which only reads holds no DuckDB. The hashes are those of the files themselves,
+ * so the definition's hash is the same as in a local run.
  *
  * @example
- * await writeBundledReferences(pipeline, "cdk.out/bundle/references");
+ * await writeBundledReferences(await loadReferences(pipeline), "cdk.out/bundle/references");
  */
-export async function writeBundledReferences(pipeline: Pipeline, dir: string): Promise<void> {
-  // Here alone, so that a bundle which only reads holds no DuckDB.
-  const { loadReferences } = await import("./references.js");
-  const { data, hashes } = await loadReferences(pipeline);
+export async function writeBundledReferences(
+  { data, hashes }: LoadedReferences,
+  dir: string,
+): Promise<void> {
   makeDirectory(dir);
   const files: Record<string, { readonly file: string; readonly sha256: string }> = {};
   for (const [index, [name, { batch }]] of [...data].entries()) {

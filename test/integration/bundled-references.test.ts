@@ -67,7 +67,7 @@ describe("references beside a bundle", () => {
   it("are what was loaded, with the same hash of the definition", async () => {
     const flights = planes();
     const bundle = path.join(dir, "bundle", "references");
-    await writeBundledReferences(flights, bundle);
+    await writeBundledReferences(await loadReferences(flights), bundle);
     const loaded = await loadReferences(flights);
     fs.rmSync(path.join(dir, "planes.csv"));
     const read = await readBundledReferences(flights, bundle);
@@ -82,7 +82,7 @@ describe("references beside a bundle", () => {
     const flights = planes();
     const read = () => pipelineRuntime(flights, { MILLPOND_REFERENCES: path.join(dir, "none") });
     await expect(read()).rejects.toThrow(/references.json is not there. Make the bundle again/);
-    await writeBundledReferences(flights, path.join(dir, "none"));
+    await writeBundledReferences(await loadReferences(flights), path.join(dir, "none"));
     fs.rmSync(path.join(dir, "none", "0.batch"));
     await expect(read()).rejects.toThrow(/0.batch is not there/);
     fs.writeFileSync(path.join(dir, "none", "references.json"), '{"format":1,"files":{}}');

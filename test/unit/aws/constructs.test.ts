@@ -1,0 +1,291 @@
+/** What the stack consists of, for each kind of Kafka: only what a change could break unseen. */
+import { Match, type Template } from "aws-cdk-lib/assertions";
+import { describe, expect, test } from "vitest";
+import { MODES, stackOf, templateOf } from "./support.js";
+
+const templates = new Map<string, Template>();
+
+function templateFor(mode: string): Template {
+  const known = templates.get(mode);
+  if (known !== undefined) return known;
+  const made = templateOf(stackOf(MODES[mode]!).stack);
+  templates.set(mode, made);
+  return made;
+}
+
+/** A resource's properties, whatever they are. */
+type Properties = Readonly<Record<string, unknown>>;
+
+const propertiesOf = (template: Template, type: string): Properties[] =>
+  Object.values(template.findResources(type)).map(({ Properties }) => Properties ?? {});
+
+interface Statement {
+  readonly Sid?: string;
+  readonly Effect: string;
+  readonly Action: string | readonly string[];
+  readonly Resource: unknown;
+}
+
+/** Statements of the policies of functions and others of the stack, not of the resources' own. */
+function statementsOf(template: Template): Statement[] {
+  return propertiesOf(template, "AWS::IAM::Policy").flatMap(
+    ({ PolicyDocument }) => (PolicyDocument as { Statement: Statement[] }).Statement,
+  );
+}
+
+const actionsOf = ({ Action }: Statement): readonly string[] => [Action].flat();
+
+function kafkaMapping(template: Template): Properties {
+  return propertiesOf(template, "AWS::Lambda::EventSourceMapping").find(
+    (mapping) => mapping.Topics !== undefined,
+  )!;
+}
+
+const interfaceEndpoints = (template: Template): number =>
+  propertiesOf(template, "AWS::EC2::VPCEndpoint").filter(
+    ({ VpcEndpointType }) => VpcEndpointType === "Interface",
+  ).length;
+
+describe.each(Object.keys(MODES))("%s", (mode) => {
+  const template = templateFor(mode);
+
+  test("no policy holds a wildcard that could be narrower", () => {
+    for (const statement of statementsOf(template)) {
+      const actions = actionsOf(statement);
+      expect(actions.filter((action) => action.includes("*"))).toEqual([]);
+      if (JSON.stringify(statement.Resource) !== '"*"') continue;
+      expect(actions.filter((action) => !/^ec2:Describe/.test(action))).toEqual([]);
+    }
+  });
+
+  test("functions run on the newest Node, on arm64, and log to groups that end", () => {
+    for (const { Runtime, Architectures } of propertiesOf(template, "AWS::Lambda::Function")) {
+      expect({ Runtime, Architectures }).toEqual({
+        Runtime: "nodejs24.x",
+        Architectures: ["arm64"],
+      });
+    }
+    for (const group of propertiesOf(template, "AWS::Logs::LogGroup")) {
+      expect(group.RetentionInDays).toBe(30);
+    }
+  });
+
+  test("no NAT, no address of one's own, no managed policy", () => {
+    template.resourceCountIs("AWS::EC2::NatGateway", 0);
+    template.resourceCountIs("AWS::EC2::EIP", 0);
+    for (const role of propertiesOf(template, "AWS::IAM::Role")) {
+      expect(role.ManagedPolicyArns).toBeUndefined();
+    }
+  });
+
+  test("state: a table with stream, recovery and key; a bucket whose live objects no rule takes", () => {
+    template.hasResourceProperties("AWS::DynamoDB::Table", {
+      KeySchema: [
+        { AttributeName: "pipeline", KeyType: "HASH" },
+        { AttributeName: "name", KeyType: "RANGE" },
+      ],
+      BillingMode: "PAY_PER_REQUEST",
+      StreamSpecification: { StreamViewType: "KEYS_ONLY" },
+      PointInTimeRecoverySpecification: { PointInTimeRecoveryEnabled: true },
+      SSESpecification: { SSEEnabled: true, SSEType: "KMS" },
+    });
+    template.hasResourceProperties("AWS::S3::Bucket", {
+      NotificationConfiguration: { EventBridgeConfiguration: { EventBridgeEnabled: true } },
+      LifecycleConfiguration: {
+        Rules: [
+          {
+            Id: "unfinished-uploads",
+            Status: "Enabled",
+            AbortIncompleteMultipartUpload: { DaysAfterInitiation: 7 },
+          },
+          {
+            Id: "old-failures",
+            Status: "Enabled",
+            Prefix: "aws/lambda/",
+            ExpirationInDays: 90,
+          },
+        ],
+      },
+    });
+  });
+
+  test("a principal reaches only its pipeline's items", () => {
+    const reads = statementsOf(template).filter(({ Sid }) => Sid === "Checkpoints");
+    expect(reads).toHaveLength(3);
+    for (const statement of reads) {
+      expect(statement).toMatchObject({
+        Condition: { "ForAllValues:StringEquals": { "dynamodb:LeadingKeys": ["activity"] } },
+      });
+    }
+  });
+
+  test("the sink is woken by partitions alone, and by a tick", () => {
+    template.hasResourceProperties("AWS::Lambda::EventSourceMapping", {
+      StartingPosition: "LATEST",
+      FilterCriteria: {
+        Filters: [{ Pattern: '{"dynamodb":{"Keys":{"name":{"S":[{"prefix":"partitions/"}]}}}}' }],
+      },
+    });
+    template.hasResourceProperties("AWS::Events::Rule", { ScheduleExpression: "rate(1 minute)" });
+  });
+
+  test("queries need a signature", () => {
+    template.hasResourceProperties("AWS::Lambda::Url", { AuthType: "AWS_IAM" });
+  });
+
+  test("every alarm tells someone what to do", () => {
+    const alarms = propertiesOf(template, "AWS::CloudWatch::Alarm");
+    expect(alarms.length).toBeGreaterThanOrEqual(11);
+    for (const alarm of alarms) {
+      expect(alarm.AlarmDescription).toMatch(/^[A-Z].+\. What to do: .+\.$/);
+      expect(alarm.AlarmActions).toHaveLength(1);
+      expect(alarm.TreatMissingData).toBe("notBreaching");
+    }
+  });
+});
+
+describe("the event source mapping", () => {
+  test("on demand: from the beginning, 10,000 records, no knob that only costs", () => {
+    const mapping = kafkaMapping(templateFor("serverless"));
+    expect(mapping).toMatchObject({
+      Topics: ["user_activity"],
+      StartingPosition: "TRIM_HORIZON",
+      BatchSize: 10_000,
+      MaximumBatchingWindowInSeconds: 5,
+      AmazonManagedKafkaEventSourceConfig: { ConsumerGroupId: "millpond-activity-dev" },
+    });
+    for (const name of ["ProvisionedPollerConfig", "FunctionResponseTypes"]) {
+      expect(mapping[name]).toBeUndefined();
+    }
+  });
+
+  test("provisioned: partial batches, bisect, no record given up unless asked", () => {
+    const template = templateFor("provisioned with pollers of its own");
+    expect(kafkaMapping(template)).toMatchObject({
+      ProvisionedPollerConfig: { MinimumPollers: 1, MaximumPollers: 10 },
+      FunctionResponseTypes: ["ReportBatchItemFailures"],
+      BisectBatchOnFunctionError: true,
+      MaximumRetryAttempts: -1,
+      MaximumRecordAgeInSeconds: -1,
+      MetricsConfig: { Metrics: ["EventCount", "ErrorCount", "KafkaMetrics"] },
+    });
+    template.hasResourceProperties("AWS::Lambda::Function", {
+      Environment: { Variables: Match.objectLike({ MILLPOND_PARTIAL_BATCH: "true" }) },
+    });
+  });
+
+  test("provisioned with retries gives up what fails", () => {
+    const context = { kafka: "provisioned", pollers: "2-4", retries: "5" };
+    const mapping = kafkaMapping(templateOf(stackOf(context).stack));
+    expect(mapping).toMatchObject({ MaximumRetryAttempts: 5 });
+    expect(mapping.DestinationConfig).toBeDefined();
+  });
+
+  test("brokers of one's own: their addresses, network and secret", () => {
+    const mapping = kafkaMapping(templateFor("self-managed, scram"));
+    expect(mapping).toMatchObject({
+      SelfManagedEventSource: {
+        Endpoints: { KafkaBootstrapServers: ["a.example:9096", "b.example:9096"] },
+      },
+      SourceAccessConfigurations: [
+        { Type: "VPC_SUBNET", URI: "subnet:subnet-0a1b2c3d" },
+        { Type: "VPC_SUBNET", URI: "subnet:subnet-1a1b2c3d" },
+        { Type: "VPC_SECURITY_GROUP", URI: "security_group:sg-0a1b2c3d" },
+        { Type: "SASL_SCRAM_512_AUTH", URI: expect.stringContaining("secret:kafka") },
+      ],
+    });
+  });
+
+  test("the emulator's profile leaves it to others", () => {
+    const template = templateFor("localstack");
+    expect(kafkaMapping(template)).toBeUndefined();
+    template.resourceCountIs("AWS::MSK::ServerlessCluster", 0);
+  });
+});
+
+describe("the network", () => {
+  test("pollers in on-demand mode get endpoints of Lambda and STS; S3 and DynamoDB have gateways", () => {
+    const template = templateFor("serverless");
+    expect(interfaceEndpoints(template)).toBe(2);
+    expect(propertiesOf(template, "AWS::EC2::VPCEndpoint")).toHaveLength(4);
+  });
+
+  test("provisioned pollers need none", () => {
+    expect(interfaceEndpoints(templateFor("provisioned with pollers of its own"))).toBe(0);
+  });
+
+  test("nothing lets the world in", () => {
+    for (const mode of Object.keys(MODES)) {
+      for (const type of ["AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupIngress"]) {
+        for (const rule of propertiesOf(templateFor(mode), type)) {
+          expect(JSON.stringify(rule.SecurityGroupIngress ?? rule.CidrIp ?? "")).not.toContain(
+            "0.0.0.0/0",
+          );
+        }
+      }
+    }
+  });
+});
+
+describe("the cluster", () => {
+  test("provisioned: TLS, IAM alone, a key, logs of brokers, lag by group", () => {
+    templateFor("provisioned").hasResourceProperties("AWS::MSK::Cluster", {
+      ClientAuthentication: {
+        Sasl: { Iam: { Enabled: true } },
+        Unauthenticated: { Enabled: false },
+      },
+      EncryptionInfo: {
+        EncryptionAtRest: { DataVolumeKMSKeyId: Match.anyValue() },
+        EncryptionInTransit: { ClientBroker: "TLS", InCluster: true },
+      },
+      EnhancedMonitoring: "PER_TOPIC_PER_BROKER",
+      LoggingInfo: { BrokerLogs: { CloudWatchLogs: { Enabled: true } } },
+      NumberOfBrokerNodes: 3,
+    });
+  });
+
+  test("topics by MSK's API where the cluster has it, else by a function in the VPC", () => {
+    const inVpc = (mode: string): boolean =>
+      propertiesOf(templateFor(mode), "AWS::Lambda::Function").some(
+        ({ Description, VpcConfig }) =>
+          Description === "Makes a stack's topics" && VpcConfig !== undefined,
+      );
+    expect(inVpc("provisioned")).toBe(false);
+    expect(inVpc("existing, provisioned")).toBe(false);
+    expect(inVpc("serverless")).toBe(true);
+    expect(inVpc("existing, serverless")).toBe(true);
+  });
+
+  test("names of topic and group in policies are this pipeline's", () => {
+    const text = JSON.stringify(statementsOf(templateFor("serverless")));
+    expect(text).toContain("/user_activity");
+    expect(text).toContain("/millpond-activity-dev");
+  });
+});
+
+test("stage prod keeps its data, others go with their stack", () => {
+  const policies = (stage: string) =>
+    new Set(
+      ["AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::MSK::ServerlessCluster"].flatMap((type) =>
+        Object.values(templateOf(stackOf({ stage }).stack).findResources(type)).map(
+          ({ DeletionPolicy }) => DeletionPolicy,
+        ),
+      ),
+    );
+  expect(policies("prod")).toEqual(new Set(["Retain"]));
+  expect(policies("dev")).toEqual(new Set(["Delete"]));
+});
+
+test("the dashboard shows every metric of the product", async () => {
+  const { METRICS } = await import("../../../lib/observe/metrics.js");
+  const [{ DashboardBody } = {}] = propertiesOf(
+    templateFor("serverless"),
+    "AWS::CloudWatch::Dashboard",
+  );
+  const text = JSON.stringify(DashboardBody);
+  const quoted = (name: string) => `\\"${name}\\"`;
+  const graphs = text.slice(0, text.indexOf("**"));
+  expect(
+    METRICS.filter(({ name }) => !graphs.includes(quoted(name))).map(({ name }) => name),
+  ).toEqual([]);
+});
