@@ -371,7 +371,12 @@ export class StreamPipeline extends Construct {
     });
     storage.grantCheckpoints(ingest);
     this.grantState(ingest);
-    storage.grantObjects(ingest, "Incoming", { prefix: "incoming/", actions: ["GetObject"] });
+    storage.grantObjects(ingest, "Incoming", {
+      prefix: "incoming/",
+      actions: ["GetObject"],
+      // Without it S3 says "denied" where an object was deleted meanwhile.
+      list: true,
+    });
     ingest.addToRolePolicy(
       new iam.PolicyStatement({
         sid: "TakeIncoming",
