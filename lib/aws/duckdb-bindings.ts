@@ -19,8 +19,11 @@ const require = createRequire(import.meta.url);
 const PACKAGES = {
   version: "1.5.5-r.5",
   arm64:
-    "sha512-CafH2AIvXtpwDynG3KB/4uEOHRGlFoB7auCRMIwH3BKNIobsANV5LSpDJ3tfyRCFIsK6e8AT1eseWVnu2Dv3cw==",
-  x64: "sha512-kCyq6BXhn6QXfwF8yVdVKriSSHP+rfVWcJ56cG8qZzlOZpxyvT5WGm6jMshxg4ditLlOsHsIN/D47RYrcjXuHQ==",
+    "sha512-CafH2AIvXtpwDynG3KB/4uEOHRGlFoB7auCRMIwH3BKNIobsANV5LSpDJ3tfyRCF" +
+    "IsK6e8AT1eseWVnu2Dv3cw==",
+  x64:
+    "sha512-kCyq6BXhn6QXfwF8yVdVKriSSHP+rfVWcJ56cG8qZzlOZpxyvT5WGm6jMshxg4di" +
+    "tLlOsHsIN/D47RYrcjXuHQ==",
 } as const;
 
 /**

@@ -9,7 +9,7 @@ import { Construct } from "constructs";
 import type { ExistingNetwork } from "./kafka.js";
 
 export interface KafkaNetworkProps {
-  /** Zones with a subnet each; 2 unless told. Each costs an interface endpoint's price a service. */
+  /** Zones with a subnet each; 2 unless told. Each costs an endpoint's price for each service. */
   readonly zones?: number;
   /** Services that Lambda's pollers call from inside the VPC. */
   readonly interfaceServices: readonly ("lambda" | "sts" | "secretsmanager")[];

@@ -211,7 +211,7 @@ function progressRules(pipeline: StreamPipeline, thresholds: AlarmThresholds): A
       threshold: deadLetters,
       periods: 1,
       what: "Many records can't be read as events.",
-      todo: "query SELECT reason, detail, count(*) FROM dead_letters GROUP BY ALL, and ask the producer.",
+      todo: "count dead_letters by reason and detail in SQL, and ask whoever sends them.",
     },
     {
       name: "StateBytes",
@@ -293,7 +293,7 @@ function queueRules({ storage, incomingDeadLetters, processor }: StreamPipeline)
       threshold: 1,
       periods: 1,
       what: "Lambda gave records up: they are in the bucket beneath aws/lambda/, in no table.",
-      todo: "mend the cause and send these records again; keep retries without a limit to avoid it.",
+      todo: "mend the cause, send these records again, and think about retries without a limit.",
     },
   ];
 }

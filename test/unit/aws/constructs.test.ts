@@ -78,7 +78,7 @@ describe.each(Object.keys(MODES))("%s", (mode) => {
     }
   });
 
-  test("state: a table with stream, recovery and key; a bucket whose live objects no rule takes", () => {
+  test("a table with stream, recovery and key; a bucket whose live objects no rule takes", () => {
     template.hasResourceProperties("AWS::DynamoDB::Table", {
       KeySchema: [
         { AttributeName: "pipeline", KeyType: "HASH" },
@@ -204,7 +204,7 @@ describe("the event source mapping", () => {
 });
 
 describe("the network", () => {
-  test("pollers in on-demand mode get endpoints of Lambda and STS; S3 and DynamoDB have gateways", () => {
+  test("on-demand pollers get endpoints of Lambda and STS; S3 and DynamoDB gateways", () => {
     const template = templateFor("serverless");
     expect(interfaceEndpoints(template)).toBe(2);
     expect(propertiesOf(template, "AWS::EC2::VPCEndpoint")).toHaveLength(4);

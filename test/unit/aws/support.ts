@@ -1,4 +1,4 @@
-/** Stacks of settings for tests, over bundles that hold one line: what they hold is tested apart. */
+/** Stacks of settings for tests, over bundles of one line: what bundles hold is tested apart. */
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
