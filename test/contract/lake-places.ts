@@ -32,7 +32,8 @@ export const localPlace: LakePlace = {
   clear: (dir) => fs.rm(dir, { recursive: true, force: true }),
 };
 
-const BUCKET = "lakes";
+/** Where every lake on S3 is, each under `lake/<name of its directory>/`. */
+export const BUCKET = "lakes";
 
 class S3Place implements LakePlace {
   readonly name = "S3";
