@@ -18,7 +18,8 @@ const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const BASE_MS = Date.UTC(2026, 0, 1);
 
 const pipelineText = (topic: string, every = 1): string => `
-import { count, countDistinct, minutes, pipeline, stream, string, timestamp, tumbling } from "millpond";
+import * as m from "millpond";
+const { count, countDistinct, minutes, pipeline, stream, string, timestamp, tumbling } = m;
 
 const events = stream("${topic}", {
   schema: { id: string(), user: string(), page: string(), at: timestamp() },
@@ -48,7 +49,7 @@ interface Line {
   readonly text: string;
 }
 
-/** Out of order, late, twice, or no JSON at all; the last ones of each partition close all windows. */
+/** Out of order, late, twice, or no JSON; each partition's last one closes all windows. */
 function makeLines(n: number): Line[] {
   const random = randomOf(SEED);
   const lines: Line[] = [];
@@ -96,7 +97,8 @@ async function reference(lines: readonly Line[]) {
           row_number() OVER (PARTITION BY partition, id ORDER BY i) > 1 AS seen
         FROM decoded)
       -- An id is known for as long as the longest window.
-      SELECT *, seen AND happened >= watermark - INTERVAL 1 MINUTE AS again, date_trunc('minute', happened) AS window_start,
+      SELECT *, seen AND happened >= watermark - INTERVAL 1 MINUTE AS again,
+        date_trunc('minute', happened) AS window_start,
         window_start + INTERVAL 1 MINUTE <= coalesce(watermark, '-infinity') AS late
       FROM marked`);
     return {
@@ -221,7 +223,7 @@ describe.skipIf(missing !== null)(`millpond dev${missing ? ` (${missing})` : ""}
     expect(await results(out)).toEqual(await reference([...lines, ...lines]));
   });
 
-  test("without --out, each definition begins at the beginning with an output of its own", async () => {
+  test("without --out, each definition has an output and begins at the beginning", async () => {
     const { topic, file } = setUp();
     const lines = makeLines(500);
     await client.createTopic(topic, { partitions: PARTITIONS });

@@ -2,26 +2,20 @@
  * A real Apache Kafka for tests: its jars from Maven Central in a cache, one broker process per
  * call on ports of its own. Needs `java` and `mvn`; what tests do with the broker is theirs.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { Kafka, logLevel } from "kafkajs";
+import { installed, run } from "./cache.js";
+import { startServer, stopServer } from "./process.js";
 
-const run = promisify(execFile);
 const VERSION = "4.4.0";
 const HERE = fileURLToPath(new URL("kafka", import.meta.url));
-const CACHE = path.resolve(process.env.MILLPOND_TEST_CACHE ?? ".cache/servers");
-/** The last number changes with what `install` makes. */
-const HOME = path.join(CACHE, `kafka-${VERSION}-1`);
 const CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg";
-const START_MS_MAX = 60_000;
-const STOP_MS_MAX = 10_000;
 
 /** The user that the broker's SASL listener knows (SCRAM-SHA-512). */
 export const SCRAM_USER = { username: "millpond", password: "only-for-tests" } as const;
@@ -53,48 +47,38 @@ export async function setUpKafka(): Promise<string | null> {
     }
   }
   try {
-    if (!fs.existsSync(HOME)) await install();
+    await home();
     return null;
   } catch (error) {
     return `Kafka ${VERSION} is not to be had from Maven Central: ${String(error)}`;
   }
 }
 
-/**
- * In a place of this process's own first: test files run side by side, and the first to be done
- * moves its own in. Everything below is named relative to it, so that it may move.
- */
-async function install(): Promise<void> {
-  const mine = `${HOME}.${process.pid}`;
-  fs.rmSync(mine, { recursive: true, force: true });
-  fs.mkdirSync(mine, { recursive: true });
+const home = (): Promise<string> => installed(`kafka-${VERSION}`, install);
+
+/** Everything in it is named relative to it, so that it may be moved to where it is kept. */
+async function install(dir: string): Promise<void> {
   await run("mvn", [
     ...["-q", "-B", "-f", path.join(HERE, "pom.xml"), "dependency:copy-dependencies"],
-    ...["-DincludeScope=runtime", `-DoutputDirectory=${path.join(mine, "libs")}`],
+    ...["-DincludeScope=runtime", `-DoutputDirectory=${path.join(dir, "libs")}`],
   ]);
-  await makeCertificate(mine);
-  const template = path.join(mine, "template");
-  const settings = path.join(mine, "format.properties");
+  await makeCertificate(dir);
+  const template = path.join(dir, "template");
+  const settings = path.join(dir, "format.properties");
   fs.writeFileSync(settings, settingsText({ plain: 1, controller: 2, tls: 3, scram: 4 }, template));
   const { username, password } = SCRAM_USER;
   await run(
     "java",
     [
-      ...["-cp", classPath(mine), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID],
+      ...["-cp", classPath(dir), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID],
       ...["-c", settings, "--add-scram", `SCRAM-SHA-512=[name=${username},password=${password}]`],
     ],
-    { cwd: mine },
+    { cwd: dir },
   );
-  const archive = ["-XX:ArchiveClassesAtExit=kafka.jsa"];
-  const broker = await Broker.start(mine, archive);
+  // What a broker loads by the time it is ready, for later ones to start in half the time.
+  const broker = await Broker.start(dir, [`-XX:ArchiveClassesAtExit=${CLASSES}`]);
+  await broker.end();
   await broker.stop();
-  try {
-    fs.renameSync(mine, HOME);
-  } catch (error) {
-    fs.rmSync(mine, { recursive: true });
-    // Another test file was first.
-    if (!fs.existsSync(HOME)) throw error;
-  }
 }
 
 async function makeCertificate(home: string): Promise<void> {
@@ -162,7 +146,7 @@ function settingsText({ plain, controller, tls, scram }: Ports, logDir: string):
     .join("");
 }
 
-const STARTED = "Kafka Server started";
+const CLASSES = "kafka.jsa";
 const ADDRESS_TAKEN = /Address already in use/;
 const PORT_TRIES_MAX = 5;
 
@@ -172,7 +156,6 @@ class Broker implements TestKafka {
   private readonly ports: Ports;
   private readonly dir = fs.mkdtempSync(path.join(tmpdir(), "millpond-kafka-"));
   private child: ChildProcess | null = null;
-  private readonly killAtExit = () => this.child?.kill("SIGKILL");
 
   private constructor(home: string, flags: readonly string[], ports: Ports) {
     this.home = home;
@@ -181,7 +164,6 @@ class Broker implements TestKafka {
     const logDir = path.join(this.dir, "logs");
     fs.cpSync(path.join(home, "template"), logDir, { recursive: true });
     fs.writeFileSync(path.join(this.dir, "server.properties"), settingsText(ports, logDir));
-    process.once("exit", this.killAtExit);
   }
 
   static async start(home: string, flags: readonly string[]): Promise<Broker> {
@@ -209,8 +191,7 @@ class Broker implements TestKafka {
   }
 
   async createTopic(topic: string, numPartitions: number): Promise<void> {
-    const kafka = new Kafka({ brokers: [this.bootstrap], logLevel: logLevel.NOTHING });
-    const admin = kafka.admin();
+    const admin = this.client().admin();
     await admin.connect();
     try {
       await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
@@ -220,68 +201,60 @@ class Broker implements TestKafka {
   }
 
   async kill(): Promise<void> {
-    await this.end("SIGKILL");
+    if (this.child !== null) await stopServer(this.child, "SIGKILL");
   }
 
   async restart(): Promise<void> {
-    await this.end("SIGTERM");
+    if (this.child !== null) await stopServer(this.child);
     await this.begin();
   }
 
   async stop(): Promise<void> {
-    await this.end("SIGTERM");
-    process.off("exit", this.killAtExit);
+    if (this.child !== null) await stopServer(this.child);
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 
+  /** For as long as it takes: writing the archive of classes does. */
+  async end(): Promise<void> {
+    this.child?.kill("SIGTERM");
+    if (this.child?.exitCode === null) await once(this.child, "exit");
+  }
+
   private async begin(): Promise<void> {
-    const child = spawn(
-      "java",
-      [
+    this.child = await startServer({
+      name: "Kafka",
+      command: "java",
+      args: [
         ...["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
         ...["-Xshare:auto", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"],
-        "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
         ...this.flags,
         ...["-cp", classPath(this.home), "kafka.Kafka", path.join(this.dir, "server.properties")],
       ],
-      { cwd: this.home, stdio: ["ignore", "pipe", "pipe"] },
-    );
-    this.child = child;
-    await started(child);
+      env: { PATH: process.env.PATH ?? "", ...javaHome() },
+      cwd: this.home,
+      isReady: () => this.answers(),
+    });
   }
 
-  private async end(signal: NodeJS.Signals): Promise<void> {
-    const { child } = this;
-    this.child = null;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, "exit");
-    child.kill(signal);
-    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
-    await exited;
-    clearTimeout(timer);
+  private async answers(): Promise<boolean> {
+    const admin = this.client().admin({ retry: { retries: 0 } });
+    try {
+      await admin.connect();
+      await admin.listTopics();
+      return true;
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
+  private client(): Kafka {
+    return new Kafka({ brokers: [this.bootstrap], logLevel: logLevel.NOTHING });
   }
 }
 
-/** Until the broker says that it is ready; an error tells what it said instead. */
-async function started(child: ChildProcess): Promise<void> {
-  const said: string[] = [];
-  await new Promise<void>((resolve, reject) => {
-    const fail = (what: string) => reject(new Error(`Kafka ${what}:\n${said.join("\n")}`));
-    const timer = setTimeout(() => fail("was not ready in time"), START_MS_MAX);
-    child.once("error", reject);
-    child.once("exit", () => {
-      clearTimeout(timer);
-      fail("ended while it started");
-    });
-    for (const stream of [child.stdout!, child.stderr!]) {
-      createInterface(stream).on("line", (line) => {
-        if (said.length < 200) said.push(line);
-        if (!line.includes(STARTED)) return;
-        clearTimeout(timer);
-        resolve();
-      });
-    }
-  });
+function javaHome(): Record<string, string> {
+  const { JAVA_HOME } = process.env;
+  return JAVA_HOME === undefined ? {} : { JAVA_HOME };
 }
 
 /** Below the range that outgoing connections take theirs from, so that a restart finds them. */
@@ -313,6 +286,6 @@ function isFree(port: number): Promise<boolean> {
  * await kafka.createTopic("clicks", 3);
  * await kafka.stop();
  */
-export function startKafka(): Promise<TestKafka> {
-  return Broker.start(HOME, ["-XX:SharedArchiveFile=kafka.jsa"]);
+export async function startKafka(): Promise<TestKafka> {
+  return Broker.start(await home(), [`-XX:SharedArchiveFile=${CLASSES}`]);
 }
