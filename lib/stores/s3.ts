@@ -52,7 +52,7 @@ export function s3Client(): S3Client {
     retryMode: RETRY_MODE,
     logger: NO_LOG,
     // Names of buckets resolve as host names at AWS only.
-    forcePathStyle: Boolean(AWS_ENDPOINT_URL_S3 ?? AWS_ENDPOINT_URL),
+    forcePathStyle: [AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL].some((url = "") => url !== ""),
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: IDLE_TIMEOUT_MS,
