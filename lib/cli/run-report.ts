@@ -20,8 +20,8 @@ export function printRunReport(report: RunReport, options: { readonly json: bool
   process.stdout.write(`\n${added}. Results are in ${report.out}; try\n`);
   const table = report.accounting.find(({ kind }) => kind === "table")?.name ?? "accounting";
   process.stdout.write(
-    `  millpond query --out ${report.out} "SELECT * FROM ${table} LIMIT 10"\n` +
-      `  millpond inspect --out ${report.out}\n`,
+    `  npx millpond query --out ${report.out} "SELECT * FROM ${table} LIMIT 10"\n` +
+      `  npx millpond inspect --out ${report.out}\n`,
   );
 }
 
