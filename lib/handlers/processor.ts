@@ -28,6 +28,8 @@ import { ProcessorMetrics } from "./processor-metrics.js";
 
 /** Bounds the memory, and the time, of one commit. */
 const SLICE_RECORDS_MAX = 10_000;
+/** Of an invocation's failures, so many are in its error; all of them are logged. */
+const FAILURES_SHOWN_MAX = 5;
 /** State of partitions that moved to other environments is let go beyond it. */
 const WARM_BYTES_MAX = 128 * 1024 * 1024;
 const WARM_PARTITIONS_MAX = 256;
@@ -252,6 +254,7 @@ function logLine({ name, offset, error }: PartitionFailure): string {
 function failed(failures: readonly PartitionFailure[]): MillpondError {
   const first = failures[0]!.error;
   const list = failures
+    .slice(0, FAILURES_SHOWN_MAX)
     .map(({ name, offset, error }) => `${name} from offset ${offset}: ${messageOf(error)}`)
     .join("; ");
   return new MillpondError(
