@@ -1,13 +1,13 @@
 /** A pipeline's DuckDB file in a bucket, for those who make it and those who query it. */
 import type { DatabaseStorage } from "../sinks/database-snapshot.js";
-import type { S3Files } from "./s3.js";
+import type { DatabasePlace } from "./open-stores.js";
 
 /**
  * `lakeUri` is the folder of the files that the database's views name, such as
  * "s3://bucket/lake/flights/": credentials are used for nothing else.
  */
 export function bucketDatabase(
-  { files, key }: { readonly files: S3Files; readonly key: string },
+  { files, key }: Pick<Extract<DatabasePlace, { kind: "s3" }>, "files" | "key">,
   lakeUri: string,
   env: NodeJS.ProcessEnv,
 ): DatabaseStorage {

@@ -15,7 +15,11 @@ import type { S3Bucket, S3Files } from "./s3.js";
 /** Where a pipeline's DuckDB database is kept. */
 export type DatabasePlace =
   | { readonly kind: "file"; readonly file: string }
-  | { readonly kind: "s3"; readonly files: S3Files; readonly key: string };
+  | {
+      readonly kind: "s3";
+      readonly files: Pick<S3Files, "uri" | "etag" | "download" | "upload">;
+      readonly key: string;
+    };
 
 export interface Stores {
   readonly checkpoints: CheckpointStore;
