@@ -15,6 +15,7 @@ import { compilePipeline } from "../runtime/compile-pipeline.js";
 import { libraryUrl, loadPipeline } from "../runtime/load-pipeline.js";
 import { type LoadedReferences, loadReferences } from "../runtime/references.js";
 import { httpfsExtension } from "../stores/duckdb-extension.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { copyDuckdbBindings, userCache } from "./duckdb-bindings.js";
 
 export type Architecture = "arm64" | "x64";
@@ -92,7 +93,7 @@ const defaultOutDir = (): string => path.join(process.env.CDK_OUTDIR ?? "cdk.out
 
 async function bundleFunction(name: FunctionName, input: Input): Promise<string> {
   const dir = path.join(input.root, name);
-  await fs.mkdir(dir, { recursive: true });
+  makeDirectory(dir);
   const { pipeline, duckdb }: Contents = CONTENTS[name];
   await compileHandler(handlerEntry(name), dir);
   if (pipeline) {

@@ -11,6 +11,7 @@ import { homedir } from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 
 const run = promisify(execFile);
 const require = createRequire(import.meta.url);
@@ -36,10 +37,10 @@ export async function copyDuckdbBindings(
 ): Promise<void> {
   const scope = path.join(dir, "node_modules", "@duckdb");
   const loader = path.dirname(require.resolve("@duckdb/node-bindings/package.json"));
-  await fs.mkdir(scope, { recursive: true });
+  makeDirectory(scope);
   for (const file of ["package.json", "duckdb.js"]) {
     const target = path.join(scope, "node-bindings");
-    await fs.mkdir(target, { recursive: true });
+    makeDirectory(target);
     await fs.copyFile(path.join(loader, file), path.join(target, file));
   }
   const name = `node-bindings-linux-${architecture}`;
@@ -74,7 +75,7 @@ function installedDir(name: string): string | null {
 
 /** Into a directory of its own first, and moved when it is whole: others may do the same now. */
 async function fetchPackage(spec: string, integrity: string, target: string): Promise<string> {
-  await fs.mkdir(path.dirname(target), { recursive: true });
+  makeDirectory(path.dirname(target));
   const scratch = await fs.mkdtemp(`${target}.`);
   try {
     const archive = await pack(spec, scratch);

@@ -14,6 +14,7 @@ import { writeCsv, writeJson } from "../query/output.js";
 import type { ParameterValue, QueryParameters, Results } from "../query/results.js";
 import { openSnapshotResults, type SnapshotResults } from "../query/snapshot-results.js";
 import { bucketDatabase } from "../stores/bucket-database.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { openStores, type Stores } from "../stores/open-stores.js";
 import type { InvocationContext } from "./deadline.js";
 import type { Environment } from "./pipeline-runtime.js";
@@ -165,7 +166,7 @@ class Queries {
       this.#stores = null;
       throw error;
     });
-    await fs.mkdir(this.#outDir, { recursive: true });
+    makeDirectory(this.#outDir);
     const pipeline = pipelineName(this.#env);
     const place = stores.database(pipeline);
     if (place.kind === "file") {

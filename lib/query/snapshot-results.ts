@@ -8,6 +8,7 @@ import * as path from "node:path";
 import { MillpondError } from "../errors.js";
 import type { DatabaseStorage } from "../sinks/database-snapshot.js";
 import { Database } from "../sinks/duckdb-database.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { Results, type ResultsOptions } from "./results.js";
 
 export interface SnapshotResults {
@@ -38,7 +39,7 @@ export async function openSnapshotResults(
 ): Promise<SnapshotResults> {
   const { tempDir, ...rest } = options;
   const folder = path.join(tempDir, `millpond-query-${randomUUID()}`);
-  await fs.mkdir(folder, { recursive: true });
+  makeDirectory(folder);
   try {
     const databaseFile = path.join(folder, "results.duckdb");
     const etag = await storage.download(databaseFile);

@@ -11,6 +11,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import { writeAccounting } from "./duckdb.js";
 import { Database, type JsonRow } from "./duckdb-database.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
@@ -122,7 +123,7 @@ export class DatabaseSnapshot {
         return "unchanged";
       }
       const folder = path.join(tempDir, `database-${randomUUID()}`);
-      await fs.mkdir(folder, { recursive: true });
+      makeDirectory(folder);
       try {
         const current = await this.#current(folder);
         if (current.etag !== null && current.version !== null) {

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
+import { makeDirectory } from "../stores/make-directory.js";
 import type { S3Bucket } from "../stores/s3.js";
 import type { Content, LakeStorage } from "./lake-storage.js";
 
@@ -59,7 +60,7 @@ export class S3LakeStorage implements LakeStorage {
 
   async withLocal<T>(names: readonly string[], work: (files: string[]) => Promise<T>): Promise<T> {
     const folder = path.join(this.tempDir, randomUUID());
-    await fs.mkdir(folder, { recursive: true });
+    makeDirectory(folder);
     try {
       const files = names.map((name, n) => path.join(folder, `${n}${path.extname(name)}`));
       const left = [...names.entries()];

@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { MillpondError } from "../errors.js";
 import { quoteText } from "../sinks/duckdb-types.js";
+import { makeDirectory } from "./make-directory.js";
 
 /** The DuckDB that package.json pins; an extension fits one version. */
 const DUCKDB_VERSION = "1.5.5";
@@ -97,7 +98,7 @@ export async function localHttpfs(directory: string): Promise<string> {
 }
 
 async function withDuckdb(directory: string, statements: readonly string[]): Promise<void> {
-  await fs.mkdir(directory, { recursive: true });
+  makeDirectory(directory);
   const instance = await DuckDBInstance.create(":memory:", { threads: "1" });
   try {
     const connection = await instance.connect();
@@ -110,7 +111,7 @@ async function withDuckdb(directory: string, statements: readonly string[]): Pro
 
 async function fromWheel(platform: Platform, folder: string): Promise<void> {
   const run = promisify(execFile);
-  await fs.mkdir(folder, { recursive: true });
+  makeDirectory(folder);
   const scratch = await fs.mkdtemp(path.join(folder, ".download-"));
   try {
     const requirements = path.join(scratch, "requirements.txt");

@@ -113,7 +113,7 @@ test("windows that a vanished file left open are published by the next run", asy
   expect(await rows("out", "SELECT sum(views)::INT FROM sessions")).toEqual(["[2500]"]);
 });
 
-test("progress counts the rows of table late, one for each table an event is late for", async () => {
+test("progress counts rows of table late: one for each table an event is late for", async () => {
   write("a.ndjson", 0, 2000);
   const first = fs.readFileSync(path.join(dir, "in", "a.ndjson"), "utf8").split("\n", 25);
   fs.appendFileSync(path.join(dir, "in", "a.ndjson"), `${first.join("\n")}\n`);

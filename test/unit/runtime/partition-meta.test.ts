@@ -53,7 +53,7 @@ test.each<[string, JsonValue | undefined, string]>([
   ["dedupIds", undefined, '"meta.dedupIds" undefined, not a count'],
   ["committedAtMs", "now", '"meta.committedAtMs" "now", not a time in ms'],
 ])("%s = %j is refused", (path, value, wrong) => {
-  const message = `a partition's checkpoint (generation 7, commit c1) has ${wrong}. Another version`;
+  const message = `checkpoint (generation 7, commit c1) has ${wrong}. Another version`;
   expect(() => read(withValue(path, value))).toThrow(
     expect.objectContaining({ code: "STORAGE", message: expect.stringContaining(message) }),
   );
