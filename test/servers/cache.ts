@@ -1,5 +1,6 @@
 /** Programs that tests need, installed once from the registries into a cache. */
 import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import * as path from "node:path";
@@ -23,7 +24,7 @@ export async function installed(
 ): Promise<string> {
   const dir = path.join(CACHE, name);
   if (existsSync(path.join(dir, "ready"))) return dir;
-  const mine = `${dir}-${process.pid}-${Date.now()}`;
+  const mine = `${dir}-${randomUUID()}`;
   mkdirSync(mine, { recursive: true });
   try {
     await install(mine);
