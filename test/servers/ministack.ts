@@ -120,6 +120,7 @@ function serverEnv(
     BIND_HOST: "127.0.0.1",
     GATEWAY_PORT: String(port),
     LOG_LEVEL: "WARNING",
+    END_WITH_STDIN: "1",
     TMPDIR: temporary,
     // Custom resources of the CDK need an AWS SDK, as Lambda's own runtime has.
     NODE_PATH: NODE_MODULES,

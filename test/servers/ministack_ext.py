@@ -8,7 +8,7 @@ SecurityGroupEgress}, AWS::MSK::{ServerlessCluster,Cluster,Configuration,Cluster
 Kafka members of AWS::Lambda::EventSourceMapping, so that GetEventSourceMapping returns them; adds
 the MSK V2 API (CreateClusterV2, DescribeClusterV2).
 """
-import json, uuid
+import json, os, sys, threading, uuid
 from ministack.services.cloudformation import provisioners as P
 from ministack.services import msk, lambda_svc as L
 from ministack.core.responses import get_account_id, get_region
@@ -121,6 +121,13 @@ def _alarm_record(name, props):
     return _orig_alarm_record(name, props)
 P._cw_metric_alarm_record = _alarm_record
 
+def end_with_parent():
+    """Tests that are killed leave no server behind: their end of stdin closes with them."""
+    sys.stdin.buffer.read()
+    os._exit(0)
+
 if __name__ == "__main__":
     from ministack.app import main
+    if os.environ.get("END_WITH_STDIN") == "1":
+        threading.Thread(target=end_with_parent, daemon=True).start()
     main()

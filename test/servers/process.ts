@@ -22,13 +22,16 @@ const running = new Set<ChildProcess>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
+// How the test runner ends a process whose tests did not stop what they started.
+process.once("SIGTERM", () => process.exit(143));
 
 /** Throws with the server's last output if it ends, or is not ready in a minute. */
 export async function startServer(server: ServerCommand): Promise<ChildProcess> {
   const child = spawn(server.command, server.args, {
     cwd: server.cwd,
     env: server.env,
-    stdio: ["ignore", "pipe", "pipe"],
+    // Never written to: its end tells a server that cares that this process is gone.
+    stdio: ["pipe", "pipe", "pipe"],
   });
   running.add(child);
   child.once("close", () => running.delete(child));
