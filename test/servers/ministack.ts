@@ -15,6 +15,9 @@ const VERSION = "1.5.33";
 const LAUNCHER = fileURLToPath(new URL("ministack_ext.py", import.meta.url));
 const NODE_MODULES = fileURLToPath(new URL("../../node_modules", import.meta.url));
 
+/** It waits for open connections before it saves what it holds. */
+const SAVE_MS_MAX = 30_000;
+
 export interface MinistackOptions {
   /** "host:port,…": what MSK says its brokers are, for plain text and for IAM alike. */
   readonly kafkaBootstrap?: string;
@@ -81,7 +84,7 @@ export async function startMinistack(options: MinistackOptions = {}): Promise<Mi
     },
     kill: () => stopServer(child, "SIGKILL"),
     async restart() {
-      await stopServer(child);
+      await stopServer(child, "SIGTERM", SAVE_MS_MAX);
       child = await start();
     },
   };

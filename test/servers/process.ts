@@ -59,15 +59,16 @@ export async function startServer(server: ServerCommand): Promise<ChildProcess> 
   );
 }
 
-/** With SIGTERM, and SIGKILL if that is not enough in three seconds. */
+/** With SIGTERM, and SIGKILL if that is not enough after `termMsMax`. */
 export async function stopServer(
   child: ChildProcess,
   signal: "SIGTERM" | "SIGKILL" = "SIGTERM",
+  termMsMax = TERM_MS_MAX,
 ): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const ended = once(child, "exit");
   child.kill(signal);
-  const timer = setTimeout(() => child.kill("SIGKILL"), TERM_MS_MAX);
+  const timer = setTimeout(() => child.kill("SIGKILL"), termMsMax);
   await ended;
   clearTimeout(timer);
 }
