@@ -22,6 +22,7 @@ const MODIFIED_MS = Date.UTC(2025, 0, 2);
 /** A bucket in memory. */
 class Bucket implements ObjectSource {
   readonly contents = new Map<string, { etag: string; content: Buffer }>();
+  modifiedMs = MODIFIED_MS;
   reads = 0;
   onRead: ((read: number) => void) | null = null;
 
@@ -33,7 +34,7 @@ class Bucket implements ObjectSource {
   async describe(key: string) {
     const found = this.contents.get(key);
     if (found === undefined) return null;
-    return { key, etag: found.etag, bytes: found.content.length, modifiedMs: MODIFIED_MS };
+    return { key, etag: found.etag, bytes: found.content.length, modifiedMs: this.modifiedMs };
   }
 
   async range({ key, etag }: { key: string; etag: string }, from: number, to: number) {
@@ -348,6 +349,40 @@ describe("an object larger than an invocation's time", () => {
       expect(letters).toHaveLength(1);
       expect(letters[0]).toContain("after 10000 of its records");
     }
+  });
+
+  it("that is replaced gives one dead letter, whatever fails meanwhile", async () => {
+    const key = "incoming/clicks/big.ndjson";
+    const replacedHalfWay = async () => {
+      const bucket = fullBucket();
+      bucket.put(key, ndjson(many));
+      const stores = memoryStores();
+      await expect(ingestOver(stores, bucket).handle(created(key), hurried)).rejects.toThrow();
+      bucket.put(key, "{}");
+      return { bucket, stores };
+    };
+    for (const moment of ["before", "after"] as const) {
+      for (let at = 0, reached = true; reached; at++) {
+        const { bucket, stores } = await replacedHalfWay();
+        const { hook, operations } = faultAt(at, moment, true);
+        await deliver(through(stores, hook), bucket, [key]).catch(() => undefined);
+        reached = operations.length > at;
+        await deliver(stores, bucket, [key, KEYS[0]!]);
+        const { records } = await published(pipeline, stores);
+        expect(records, `step ${at}`).toBe(10_000 + 1 + 100);
+      }
+    }
+  });
+
+  it("keeps its records' timestamp when it is written again with the same content", async () => {
+    const bucket = new Bucket();
+    const key = "incoming/clicks/big.ndjson";
+    bucket.put(key, ndjson(many));
+    const stores = memoryStores();
+    await expect(ingestOver(stores, bucket).handle(created(key), hurried)).rejects.toThrow();
+    bucket.modifiedMs += 60_000;
+    await deliver(stores, bucket, [key]);
+    expect(await published(pipeline, stores)).toEqual(await expectedFor(many));
   });
 
   it("that is replaced while it is read is read anew, if nothing of it was taken", async () => {

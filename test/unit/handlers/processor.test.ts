@@ -203,6 +203,16 @@ describe("several at once", () => {
     expect(await published(pipeline, stores)).toEqual(EXPECTED);
   });
 
+  it("in one environment: requests with different records do not share memory", async () => {
+    const stores = memoryStores();
+    const { handle } = processorOver(pipeline, stores);
+    for (const [i, records] of batches(RECORDS, BATCH).entries()) {
+      const others = batches(clickRecords(300, 1), BATCH)[i]!;
+      await Promise.all([handle(eventOf(records), context), handle(eventOf(others, 1), context)]);
+    }
+    expect(await published(pipeline, stores)).toEqual(EXPECTED);
+  });
+
   it("in several environments, each with all records, count them once", async () => {
     const stores = memoryStores();
     const processors = [1, 2, 3].map(() => processorOver(pipeline, stores));
