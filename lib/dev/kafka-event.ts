@@ -70,15 +70,16 @@ function eventRecord({ topic, partition, record }: LocatedRecord): KafkaEventRec
   };
 }
 
-/** JSON around a record's own data: names, punctuation, and numbers at their longest. */
-const RECORD_FRAME_BYTES = 220;
-/** JSON around all records, with their partitions' names. */
+/** JSON around a record's own data, and its partition's: punctuation, and the longest numbers. */
+const RECORD_FRAME_BYTES = 180;
+/** JSON around all records. */
 export const EVENT_FRAME_BYTES = 4096;
 
 /** At least as many bytes as the record takes in the payload, and little more. */
 export function eventRecordBytes({ topic, record }: LocatedRecord): number {
   const base64 = (bytes: Uint8Array | null) => Math.ceil((bytes?.length ?? 0) / 3) * 4;
-  let bytes = RECORD_FRAME_BYTES + topic.length + base64(record.key) + base64(record.value);
+  // Its partition's name has the topic once more.
+  let bytes = RECORD_FRAME_BYTES + 2 * topic.length + base64(record.key) + base64(record.value);
   // A header's bytes are numbers with commas; its name may be escaped.
   for (const { name, value } of record.headers) bytes += 16 + name.length * 6 + value.length * 4;
   return bytes;

@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import * as zlib from "node:zlib";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MillpondError } from "../../lib/errors.js";
@@ -11,6 +12,7 @@ import type { KafkaClient } from "../../lib/sources/kafka/client.js";
 import { connectKafka } from "../../lib/sources/kafka/kafkajs-client.js";
 import { kafkaSettings, parseBrokers } from "../../lib/sources/kafka/settings.js";
 import { SCRAM_USER, setUpKafka, startKafka, type TestKafka } from "../servers/kafka.js";
+import { Random, testSeed } from "./support/random.js";
 
 const run = promisify(execFile);
 const missing = await setUpKafka();
@@ -74,6 +76,45 @@ describe.skipIf(missing !== null)(`Kafka client${missing ? ` (${missing})` : ""}
     expect(error).toBeInstanceOf(MillpondError);
     expect(String(error)).toMatch(/Kafka at 127.0.0.1:1: cannot read.*check that the brokers run/);
     await nobody.close();
+  });
+
+  // The broker compresses what comes in plain, with the libraries that producers use.
+  test.each([
+    ["gzip", true],
+    ["snappy", true],
+    ["lz4", true],
+    ["zstd", "zstdDecompressSync" in zlib],
+  ])("reads what is compressed by %s", async (codec, isKnown) => {
+    const topic = `compressed_${codec}`;
+    await client.createTopic(topic, { partitions: 1, settings: { "compression.type": codec } });
+    const random = new Random(testSeed());
+    const values = Array.from({ length: 300 }, (_, i) => {
+      const bytes = Buffer.alloc(random.below(i % 50 === 0 ? 200_000 : 500));
+      // Noise, repetition of a few bytes, and text that is much like the text before.
+      if (i % 3 === 0) return Buffer.from(bytes.map(() => random.below(256)));
+      return i % 3 === 1 ? bytes.fill("abc") : Buffer.from(`{"id":${i},"page":"/home/${i % 7}"}`);
+    });
+    const producer = await client.producer();
+    await producer.send(
+      topic,
+      values.map((value) => ({ key: "k", value })),
+    );
+    await producer.close();
+    const read: (Buffer | null)[] = [];
+    const troubles: unknown[] = [];
+    const consumer = await client.consume({
+      group: `read-${codec}`,
+      topics: [topic],
+      startAt: "earliest",
+      onAssigned: () => undefined,
+      onRecords: ({ records }) => read.push(...records.map(({ value }) => value)),
+      onTrouble: (error) => troubles.push(error),
+    });
+    await expect
+      .poll(() => (isKnown ? read.length : String(troubles.at(-1))), { timeout: 30_000 })
+      .toEqual(isKnown ? values.length : expect.stringMatching(/use Node 22.15 or later/));
+    await consumer.close();
+    if (isKnown) expect(Buffer.concat(read.map((value) => value!))).toEqual(Buffer.concat(values));
   });
 
   test("logs in by TLS and SCRAM, and says when the password is wrong", async () => {

@@ -13,6 +13,7 @@ import type {
   KafkaProducer,
   PartitionOffsets,
 } from "./client.js";
+import { lz4Decompress, snappyDecompress, zstdDecompress } from "./codecs.js";
 import { startConsumer } from "./kafkajs-consumer.js";
 import type { KafkaAuth, KafkaSettings } from "./settings.js";
 
@@ -33,6 +34,7 @@ export async function connectKafka(settings: KafkaSettings): Promise<KafkaClient
   // Its CommonJS names are only found beneath `default` in a bundle, and nowhere else in types.
   const kafkajs = (await import("kafkajs")).default;
   const { Kafka, Partitioners, logLevel } = kafkajs;
+  registerCodecs(kafkajs);
   const kafka = new Kafka({
     clientId: "millpond",
     brokers: [...settings.brokers],
@@ -44,6 +46,18 @@ export async function connectKafka(settings: KafkaSettings): Promise<KafkaClient
     ...(await security(settings.auth)),
   });
   return new KafkajsClient(kafka, settings.brokers, Partitioners.DefaultPartitioner);
+}
+
+/** For reading only; what we send is not compressed. */
+function registerCodecs({ CompressionCodecs, CompressionTypes }: typeof import("kafkajs")): void {
+  const codecs = [
+    [CompressionTypes.Snappy, snappyDecompress],
+    [CompressionTypes.LZ4, lz4Decompress],
+    [CompressionTypes.ZSTD, zstdDecompress],
+  ] as const;
+  for (const [type, decompress] of codecs) {
+    CompressionCodecs[type] = () => ({ decompress: async (bytes: Buffer) => decompress(bytes) });
+  }
 }
 
 async function security(auth: KafkaAuth): Promise<Pick<KafkaConfig, "ssl" | "sasl">> {
