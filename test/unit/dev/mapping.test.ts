@@ -1,4 +1,4 @@
-/** The mapping's decisions, case by case; that they hold on a broker is for the integration test. */
+/** The mapping's decisions, case by case; that a broker bears them out is an integration test. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { batchCounts, dueAtMs, type Waiting } from "../../../lib/dev/batches.js";
