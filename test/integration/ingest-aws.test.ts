@@ -79,7 +79,7 @@ describe.skipIf(missing !== null)(title, () => {
     expect(values(found.tables.bronze!)).toEqual(values(wanted.tables.bronze!));
   });
 
-  test("an object that is overwritten while it is read is not mixed with its new content", async () => {
+  test("an object that is overwritten meanwhile is not mixed with its new content", async () => {
     const { env, bucket, ingest, created } = await setUp();
     const key = "incoming/clicks/1.ndjson";
     await bucket.put(PREFIX + key, ndjson(LINES));

@@ -264,6 +264,15 @@ describe("several at once", () => {
     expect(await published(pipeline, stores)).toEqual(EXPECTED);
   });
 
+  it("in one environment take turns", async () => {
+    const stores = memoryStores();
+    const { handle } = ingestOver(stores, fullBucket());
+    const all = [...KEYS, ...KEYS].map((key) => handle(created(key), context));
+    const kinds = (await Promise.all(all)).flat().map(({ outcome }) => outcome.kind);
+    expect(kinds).toEqual([...KEYS.map(() => "ingested"), ...KEYS.map(() => "already")]);
+    expect(await published(pipeline, stores)).toEqual(EXPECTED);
+  });
+
   it("end as one, when one pauses before any step while the other takes them all", async () => {
     for (let at = 0; at < STEPS; at++) {
       const stores = memoryStores();

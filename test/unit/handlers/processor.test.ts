@@ -203,13 +203,22 @@ describe("several at once", () => {
     expect(await published(pipeline, stores)).toEqual(EXPECTED);
   });
 
-  it("in one environment: requests with different records do not share memory", async () => {
+  it("in one environment: a request that waits keeps its records", async () => {
     const stores = memoryStores();
-    const { handle } = processorOver(pipeline, stores);
-    for (const [i, records] of batches(RECORDS, BATCH).entries()) {
-      const others = batches(clickRecords(300, 1), BATCH)[i]!;
-      await Promise.all([handle(eventOf(records), context), handle(eventOf(others, 1), context)]);
-    }
+    let goOn = () => {};
+    const others = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    // All of partition 1 waits for its first read until partition 0 is through.
+    const before: FaultHook["before"] = ({ name, target }) =>
+      name === "read" && target.endsWith("/clicks/1") ? others : undefined;
+    const { handle } = processorOver(pipeline, through(stores, { before }));
+    const [first, ...rest] = batches(RECORDS, BATCH);
+    await handle(eventOf(first!), context);
+    const waiting = handle(eventOf(clickRecords(300, 1), 1), context);
+    for (const records of rest) await handle(eventOf(records), context);
+    goOn();
+    await waiting;
     expect(await published(pipeline, stores)).toEqual(EXPECTED);
   });
 
