@@ -7,6 +7,7 @@ import type { DevFlags } from "./dev.js";
 import { DevView } from "./dev-view.js";
 
 const STATUS_EVERY_MS = 1_000;
+const IN_EARNEST_AFTER_MS = 1_000;
 
 export class DevRun {
   readonly #file: string;
@@ -29,10 +30,15 @@ export class DevRun {
 
   async run(): Promise<void> {
     const ended = new Promise<void>((resolve) => {
+      let endingSince = 0;
       const onSignal = () => {
-        // The second time is in earnest.
-        if (this.#isEnding) process.exit(130);
+        // The second time is in earnest; npx and the terminal both send the first one.
+        if (this.#isEnding && performance.now() - endingSince > IN_EARNEST_AFTER_MS) {
+          process.exit(130);
+        }
+        if (this.#isEnding) return;
         this.#isEnding = true;
+        endingSince = performance.now();
         this.#view.note({ kind: "stopping", message: "stopping: what is under way ends first" });
         resolve();
       };

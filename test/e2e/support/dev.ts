@@ -62,8 +62,9 @@ export class DevProcess {
     await this.heard(`${records} records`, (line) => line.records === records && line.lag === 0);
   }
 
-  /** Ctrl-C; the exit code. */
+  /** Ctrl-C, as npx and the terminal send it: twice. The exit code. */
   async interrupt(): Promise<number | NodeJS.Signals | null> {
+    this.#child.kill("SIGINT");
     this.#child.kill("SIGINT");
     return ended(this.#child);
   }
