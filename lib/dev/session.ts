@@ -33,6 +33,7 @@ const TICK_MS = 1_000;
 /** What Lambda would give the functions. */
 const INVOCATION_MS_MAX = 5 * 60_000;
 const SIMULATED_FOR_S = 60;
+const YIELDING_MS_MAX = 10_000;
 
 export interface DevOptions {
   readonly pipeline: Pipeline;
@@ -180,9 +181,9 @@ async function claim(
  * A new output begins at the topics' beginning, also under an old name: the group is the output's
  * own.
  */
-function groupOf({ pipeline, store }: DevOptions): string {
+function groupOf({ pipeline, store, env }: DevOptions): string {
   const { name } = pipeline.definition;
-  if (store.kind === "aws") return `millpond-dev-${name}`;
+  if (store.kind === "aws") return `millpond-dev-${name}-${env.MILLPOND_STATE_TABLE}`;
   const file = path.join(outputPaths(store.out).dir, "state", "consumer-group");
   try {
     return fs.readFileSync(file, "utf8").trim();
@@ -204,6 +205,7 @@ class Work {
   /** At most one waits behind the one that runs: what it finds is what there is by then. */
   private sinking: Promise<void> | null = null;
   private isWanted = false;
+  private yieldedSince: number | null = null;
 
   private constructor(options: DevOptions, parts: Parts) {
     this.runtime = parts.runtime;
@@ -241,6 +243,21 @@ class Work {
     await this.sink.close();
   }
 
+  /** Giving way to another sink or a query is usual, but not for long. */
+  private noteYielding(isYielding: boolean): void {
+    const now = performance.now();
+    if (!isYielding) this.yieldedSince = null;
+    else this.yieldedSince ??= now;
+    if (this.yieldedSince === null || now - this.yieldedSince < YIELDING_MS_MAX) return;
+    this.onTrouble(
+      new MillpondError(
+        "CONFLICT",
+        "results wait: another process has had the results' database open for over " +
+          `${YIELDING_MS_MAX / 1000} s; close it, or query with millpond query`,
+      ),
+    );
+  }
+
   private wakeSink(event: object): void {
     if (this.sinking !== null) {
       this.isWanted = true;
@@ -248,7 +265,7 @@ class Work {
     }
     this.isWanted = false;
     this.sinking = this.sink(event, invocation())
-      .then(() => undefined, this.onTrouble)
+      .then((report) => this.noteYielding(report?.outcome === "yielded"), this.onTrouble)
       .then(() => {
         this.sinking = null;
         if (this.isWanted) this.wakeSink({});

@@ -41,7 +41,7 @@ function signature(file: string): string {
   return found === undefined ? "" : `${found.mtimeMs} ${found.size} ${found.ino}`;
 }
 
-/** The pipeline's file, what it imports from beside it, and its reference tables' files. */
+/** The pipeline's file, what it imports (but for packages), and its reference tables' files. */
 export async function filesOf(file: string, { definition }: Pipeline): Promise<readonly string[]> {
   const { build } = await import("esbuild");
   const { metafile } = await build({
@@ -54,7 +54,8 @@ export async function filesOf(file: string, { definition }: Pipeline): Promise<r
     external: ["millpond"],
     logLevel: "silent",
   });
-  const imported = Object.keys(metafile.inputs).map((name) => path.resolve(name));
+  const own = Object.keys(metafile.inputs).filter((name) => !/\bnode_modules\b/.test(name));
+  const imported = own.map((name) => path.resolve(name));
   const folder = path.dirname(path.resolve(file));
   const references = definition.references.map((one) => path.resolve(folder, one.path));
   return [...imported, ...references];

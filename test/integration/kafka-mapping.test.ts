@@ -337,6 +337,22 @@ describe.skipIf(missing !== null)(`event source mapping${missing ? ` (${missing}
     expect(recorder.ids).toEqual(allIds(topic, 4, 800));
   });
 
+  test("a partition that is added is read from its beginning", async () => {
+    const topic = await newTopic(1);
+    const recorder = new Recorder();
+    const mapping = await start(topic, {
+      startAt: "earliest",
+      invoke: (event) => recorder.run(event, async () => recorder.count(event)),
+    });
+    await produce(topic, 1, 50);
+    await until("the first partition", () => recorder.ids.length === 50);
+    await client.addPartitions(topic, 3);
+    await produce(topic, 3, 50);
+    await until("all", () => recorder.ids.length === 200);
+    await mapping.stop();
+    expect(recorder.ids).toContain(`${topic}-2@49`);
+  });
+
   test("a broker that is killed and comes back costs no record", async () => {
     const topic = await newTopic(3);
     const recorder = new Recorder();

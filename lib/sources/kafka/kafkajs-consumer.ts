@@ -16,6 +16,8 @@ const PARTITION_BYTES_MAX = 2 * 1024 * 1024;
 /** A member that died without leaving holds its partitions for so long. */
 const SESSION_MS = 10_000;
 const HEARTBEAT_MS = 1_000;
+/** How late a topic's new partitions are noticed. */
+const METADATA_MS_MAX = 10_000;
 /** As long as the caller wants to read: a broker that is down for an hour comes back, too. */
 const RETRY = { initialRetryTime: 100, maxRetryTime: 2_000, retries: 5 } as const;
 
@@ -25,6 +27,7 @@ export async function startConsumer(kafka: Kafka, options: ConsumeOptions): Prom
     groupId: options.group,
     sessionTimeout: SESSION_MS,
     heartbeatInterval: HEARTBEAT_MS,
+    metadataMaxAge: METADATA_MS_MAX,
     maxWaitTimeInMs: FETCH_WAIT_MS,
     maxBytes: FETCH_BYTES_MAX,
     maxBytesPerPartition: PARTITION_BYTES_MAX,
