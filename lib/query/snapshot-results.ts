@@ -62,7 +62,7 @@ export async function openSnapshotResults(
 async function namedFiles(databaseFile: string, tempDir: string): Promise<string[]> {
   const database = await Database.open({ path: databaseFile, tempDir, readOnly: true });
   try {
-    const rows = await database.rows("SELECT uri FROM millpond.files");
+    const rows = await database.rows("SELECT uri FROM millpond.files WHERE NOT held");
     return rows.map(({ uri }) => String(uri));
   } finally {
     database.close();

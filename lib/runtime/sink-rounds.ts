@@ -27,6 +27,8 @@ const CONFLICTS_MAX = 3;
 /** A processor at work may move a partition while it is flushed. */
 const FLUSH_ATTEMPTS_MAX = 5;
 const READS_AT_ONCE = 16;
+/** The database on S3 is made again, and written whole: not for each of a busy stream's records. */
+const COMPLETE_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 60 * 60 * 1000;
 const LAKE_SWEEP_EVERY_MS = 24 * 60 * 60 * 1000;
 /** Left for the accounting, the database and the answer. */
@@ -83,6 +85,7 @@ export class SinkRounds {
   /** When a live table was last published, by this process's clock. */
   readonly #updatedAtMs = new Map<string, number>();
   #completed = "";
+  #completedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: SinkRoundsOptions) {
     this.#options = options;
@@ -138,7 +141,7 @@ export class SinkRounds {
       const isOver = step.isLast || !hasTime(request, report);
       if (isOver) {
         report.outcome = step.isLast ? "done" : "outOfTime";
-        await this.#complete(tookUpTo, step.isLast ? facts : null, request.flush);
+        await this.#complete(tookUpTo, step.isLast ? facts : null, request);
         break;
       }
     }
@@ -266,13 +269,16 @@ export class SinkRounds {
   async #complete(
     sequence: number,
     facts: readonly PartitionFacts[] | null,
-    flushed: boolean,
+    { flush, tick }: RoundsRequest,
   ): Promise<void> {
-    const accounting = facts === null ? null : this.#accounting(facts, flushed);
+    const isDue = tick || flush || Date.now() - this.#completedAtMs >= COMPLETE_EVERY_MS;
+    if (!isDue) return;
+    const accounting = facts === null ? null : this.#accounting(facts, flush);
     const state = JSON.stringify([sequence, accounting]);
     if (state === this.#completed) return;
     await this.#options.sinks.complete({ sequence, accounting });
     this.#completed = state;
+    this.#completedAtMs = Date.now();
   }
 
   /** Throws `MillpondError("INVARIANT")` when the sums of I2 do not hold. */

@@ -16,8 +16,9 @@ import { writeAccounting } from "./duckdb.js";
 import { Database, type JsonRow } from "./duckdb-database.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
 import type { LakeTableState } from "./lake.js";
-import { lakeTableSql } from "./lake-view.js";
-import type { Accounting } from "./sink.js";
+import { lakeTableSql, latestSql, parquetSource } from "./lake-view.js";
+import { isRevised } from "./layouts.js";
+import type { Accounting, TableLayout } from "./sink.js";
 
 /** Tables of at most so much Parquet are held inside the file. */
 const HELD_BYTES_MAX = 4 * 1024 * 1024;
@@ -175,18 +176,21 @@ export class DatabaseSnapshot {
     const database = await Database.open({ path: file, tempDir, extensionDirectory });
     try {
       for (const sql of statements) await database.run(sql);
+      if (current.file !== null) {
+        await database.run(`ATTACH ${quoteText(current.file)} AS before (READ_ONLY)`);
+      }
+      const before = current.file === null ? new Map() : await filesBefore(database);
       await database.transaction(async () => {
         await writeProgress(database, pipeline, versionOf(content));
         for (const table of content.tables) {
-          await createTable(database, table, held.has(table.layout.name));
+          const name = table.layout.name;
+          const isHeld = held.has(name) && isSmall(table);
+          await createTable(database, table, isHeld ? (before.get(name) ?? []) : null);
         }
         if (content.accounting !== null) {
           await writeAccounting(database, { rows: content.accounting });
-        }
+        } else if (current.file !== null) await copyAccounting(database);
       });
-      if (content.accounting === null && current.file !== null) {
-        await copyAccounting(database, current.file);
-      }
       await database.run("CHECKPOINT");
     } finally {
       database.close();
@@ -221,44 +225,82 @@ async function writeProgress(
       `${quoteText(pipeline)} AS pipeline, ${sequence}::BIGINT AS sequence, ` +
       `${lakeVersions}::BIGINT AS lake_versions, ${records}::BIGINT AS records`,
   );
-  // What a reader has to be allowed to read.
-  await database.run("CREATE TABLE millpond.files (table_name VARCHAR, uri VARCHAR, bytes BIGINT)");
+  // What a reader has to be allowed to read, and what has been taken in.
+  await database.run(
+    "CREATE TABLE millpond.files (table_name VARCHAR, uri VARCHAR, bytes BIGINT, held BOOLEAN)",
+  );
 }
 
+/** Of the tables that the database held before: which files they were made of. */
+async function filesBefore(database: Database): Promise<Map<string, string[]>> {
+  const rows = await database.rows("SELECT table_name, uri FROM before.millpond.files WHERE held");
+  const files = new Map<string, string[]>();
+  for (const { table_name: name, uri } of rows) {
+    files.set(String(name), [...(files.get(String(name)) ?? []), String(uri)]);
+  }
+  return files;
+}
+
+function isSmall({ files }: LakeTableState): boolean {
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  return bytes <= HELD_BYTES_MAX && files.length <= HELD_FILES_MAX;
+}
+
+/** `heldBefore`: files whose rows the database before has; null for a view. */
 async function createTable(
   database: Database,
   { layout, files }: LakeTableState,
-  mayBeHeld: boolean,
+  heldBefore: readonly string[] | null,
 ): Promise<void> {
   const name = `main.${quoteName(layout.name)}`;
-  if (files.length === 0) {
-    await database.run(`CREATE TABLE ${name} (${columnDefinitions(layout.columns)})`);
-    return;
-  }
-  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-  const isHeld = mayBeHeld && bytes <= HELD_BYTES_MAX && files.length <= HELD_FILES_MAX;
   const uris = files.map(({ uri }) => uri);
-  const select = lakeTableSql(uris, layout);
-  if (isHeld) {
+  if (heldBefore !== null || files.length === 0) {
     await database.run(`CREATE TABLE ${name} (${columnDefinitions(layout.columns)})`);
-    await database.run(`INSERT INTO ${name} SELECT ${nameList(layout.columns)} FROM (${select})`);
-    return;
-  }
-  await database.run(`CREATE VIEW ${name} AS ${select}`);
+    const rows = heldRows(layout, uris, heldBefore ?? []);
+    if (rows !== null) await database.run(`INSERT INTO ${name} ${rows}`);
+  } else await database.run(`CREATE VIEW ${name} AS ${lakeTableSql(uris, layout)}`);
+  if (files.length === 0) return;
+  const held = String(heldBefore !== null);
   const rows = files.map(
-    (file) => `(${quoteText(layout.name)}, ${quoteText(file.uri)}, ${file.bytes})`,
+    ({ uri, bytes }) => `(${quoteText(layout.name)}, ${quoteText(uri)}, ${bytes}, ${held})`,
   );
   await database.run(`INSERT INTO millpond.files VALUES ${rows.join(", ")}`);
 }
 
-async function copyAccounting(database: Database, from: string): Promise<void> {
-  await database.run(`ATTACH ${quoteText(from)} AS before (READ_ONLY)`);
+/**
+ * The table's rows: those it had before and those of new files, so that each file is read once; or
+ * all anew, when compaction took files away. Null for none.
+ */
+function heldRows(
+  layout: TableLayout,
+  uris: readonly string[],
+  heldBefore: readonly string[],
+): string | null {
+  if (uris.length === 0) return null;
+  const columns = nameList(layout.columns);
+  const now = new Set(uris);
+  const goesOn = heldBefore.length > 0 && heldBefore.every((uri) => now.has(uri));
+  if (!goesOn) return `SELECT ${columns} FROM (${lakeTableSql(uris, layout)})`;
+  const before = `before.main.${quoteName(layout.name)}`;
+  const known = new Set(heldBefore);
+  const added = uris.filter((uri) => !known.has(uri));
+  if (added.length === 0) return `SELECT ${columns} FROM ${before}`;
+  const files = parquetSource(added);
+  if (!isRevised(layout)) {
+    return `SELECT ${columns} FROM ${before} UNION ALL SELECT ${columns} FROM ${files}`;
+  }
+  const both =
+    `SELECT ${columns}, false AS retracted FROM ${before} ` +
+    `UNION ALL SELECT ${columns}, retracted FROM ${files}`;
+  return latestSql(`(${both})`, layout);
+}
+
+/** In a transaction, beside the attached database before. */
+async function copyAccounting(database: Database): Promise<void> {
   const [found] = await database.rows(
     "SELECT count(*) AS n FROM duckdb_tables() " +
       "WHERE database_name = 'before' AND schema_name = 'main' AND table_name = 'accounting'",
   );
-  if (Number(found?.n) > 0) {
-    await database.run("CREATE TABLE main.accounting AS FROM before.main.accounting");
-  }
-  await database.run("DETACH before");
+  if (Number(found?.n) === 0) return;
+  await database.run("CREATE TABLE main.accounting AS FROM before.main.accounting");
 }

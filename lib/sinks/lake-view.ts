@@ -8,10 +8,19 @@ import type { TableLayout } from "./sink.js";
  * paths or URIs, at least one. Without a layout: all rows and columns as they are.
  */
 export function lakeTableSql(files: readonly string[], layout: TableLayout | undefined): string {
-  const source = `read_parquet([${files.map(quoteText).join(", ")}], hive_partitioning = false)`;
+  const source = parquetSource(files);
   if (layout === undefined) return `SELECT * FROM ${source}`;
-  const select = `SELECT ${nameList(layout.columns)} FROM ${source}`;
-  if (!isRevised(layout)) return select;
+  if (isRevised(layout)) return latestSql(source, layout);
+  return `SELECT ${nameList(layout.columns)} FROM ${source}`;
+}
+
+/** Parquet files as something to select from. */
+export function parquetSource(files: readonly string[]): string {
+  return `read_parquet([${files.map(quoteText).join(", ")}], hive_partitioning = false)`;
+}
+
+/** Of a source with all revisions and `retracted`, the rows as they stand. */
+export function latestSql(source: string, layout: TableLayout): string {
   const key = layout.key.map(quoteName).join(", ");
   return (
     `SELECT ${nameList(layout.columns)} FROM (SELECT *, row_number() OVER (PARTITION BY ${key} ` +
