@@ -1,4 +1,4 @@
-/** Finds a pipeline's database in a bucket: `s3://bucket/prefix`, and the name where it has many. */
+/** Finds a pipeline's database in a bucket: `s3://bucket/prefix`, by name where it has many. */
 import { MillpondError } from "../errors.js";
 import type { ReadableDatabase } from "../query/snapshot-results.js";
 import { bucketDatabase } from "../stores/bucket-database.js";

@@ -1,4 +1,4 @@
-/** `millpond query`: one read-only SQL SELECT over results in a directory, a bucket, or at a URL. */
+/** `millpond query`: one read-only SELECT over results in a directory, a bucket, or at a URL. */
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";

@@ -72,7 +72,7 @@ async function namedFiles(databaseFile: string, tempDir: string): Promise<string
 function noDatabase(uri: string): MillpondError {
   return new MillpondError(
     "USAGE",
-    `${uri} does not exist: the sink writes it with its first results. Wait for those, or correct ` +
-      "bucket, prefix and pipeline",
+    `${uri} does not exist: the sink writes it with its first results. Wait for those, or ` +
+      "correct bucket, prefix and pipeline",
   );
 }

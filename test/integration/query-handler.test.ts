@@ -207,7 +207,7 @@ describe.skipIf(missing !== null)(title, () => {
     expect(answer.body).toMatch(/redacted|QUERY/);
   });
 
-  test("an answer that is too large is refused with what to do, and the next one is whole", async () => {
+  test("an answer that is too large is refused, and the next one is whole", async () => {
     const sql = "SELECT repeat('x', 1000) AS x FROM range(20000)";
     for (const format of ["json", "csv"]) {
       const answer = await ask({ sql, format });

@@ -20,7 +20,8 @@ export async function fetchResults(pipeline: string, env: Env, out: string): Pro
   try {
     const connection = await instance.connect();
     const endpoint = new URL(env.AWS_ENDPOINT_URL_S3!).host;
-    const uri = `s3://${env.MILLPOND_BUCKET}/${env.MILLPOND_PREFIX ?? ""}databases/${pipeline}.duckdb`;
+    const { MILLPOND_BUCKET: bucket, MILLPOND_PREFIX: prefix = "" } = env;
+    const uri = `s3://${bucket}/${prefix}databases/${pipeline}.duckdb`;
     for (const sql of [
       "SET TimeZone = 'UTC'",
       "LOAD httpfs",

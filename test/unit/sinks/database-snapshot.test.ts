@@ -1,4 +1,4 @@
-/** The database made from the lake: what is held inside, and which of two takes the other's place. */
+/** The database made from the lake: what it holds, and which of two takes the other's place. */
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -136,7 +136,8 @@ describe("what it holds", () => {
       for (let step = 1; step <= 8; step++) {
         const rows = new Map<string, string>();
         for (let i = random.between(1, 8); i > 0; i--) {
-          const key = `TIMESTAMPTZ '2025-01-0${1 + random.below(3)}', ${random.pick(["'a'", "NULL::VARCHAR"])}`;
+          const group = random.pick(["'a'", "NULL::VARCHAR"]);
+          const key = `TIMESTAMPTZ '2025-01-0${1 + random.below(3)}', ${group}`;
           const revision = (revisions.get(key) ?? -1) + 1;
           revisions.set(key, revision);
           rows.set(key, `(${key}, ${random.below(99)}, ${revision}, ${random.chance(0.3)})`);
