@@ -1,6 +1,7 @@
 /** `millpond dev` end to end: a real broker, the CLI as a process, results held against SQL. */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { KafkaClient } from "../../lib/sources/kafka/client.js";
 import { connectKafka } from "../../lib/sources/kafka/kafkajs-client.js";
@@ -19,6 +20,18 @@ import {
 
 const missing = await setUpKafka();
 const dir = testDir("dev");
+/** Opens a database between two moments of the sink's. */
+async function hold(file: string): Promise<DuckDBInstance> {
+  const giveUpAt = Date.now() + 30_000;
+  for (;;) {
+    try {
+      return await DuckDBInstance.create(file, { access_mode: "READ_ONLY" });
+    } catch (error) {
+      if (Date.now() > giveUpAt) throw error;
+    }
+  }
+}
+
 describe.skipIf(missing !== null)(`millpond dev${missing ? ` (${missing})` : ""}`, () => {
   let kafka: TestKafka;
   let client: KafkaClient;
@@ -148,6 +161,44 @@ describe.skipIf(missing !== null)(`millpond dev${missing ? ` (${missing})` : ""}
     const from = process.lines.length;
     await process.heard("more", ({ kind }) => kind === "status", from);
     expect(await process.interrupt()).toBe(0);
+  });
+
+  test("says when another program holds the results, and goes on when it lets go", async () => {
+    const { topic, file, out } = setUp();
+    const lines = makeLines(300);
+    const process = dev(file, "--out", out);
+    await process.heard("started", ({ kind }) => kind === "started");
+    await process.heard("a look", ({ kind }) => kind === "status");
+    const holder = await hold(path.join(out, "results.duckdb"));
+    await produce(client, topic, lines);
+    await process.heard("held", (line) => /another process has had/.test(line.message ?? ""));
+    holder.closeSync();
+    await process.caughtUp(lines.length);
+    expect(await process.interrupt()).toBe(0);
+    expect(await results(out)).toEqual(await reference(dir, lines));
+  });
+
+  test("ends on Ctrl-C while the broker is away, and continues when it is back", async () => {
+    const { topic, file, out } = setUp();
+    const lines = makeLines(300);
+    const process = dev(file, "--out", out);
+    await process.heard("started", ({ kind }) => kind === "started");
+    await produce(client, topic, lines);
+    await process.caughtUp(lines.length);
+    await kafka.kill();
+    try {
+      await process.heard("trouble", ({ kind }) => kind === "trouble");
+      const began = performance.now();
+      expect(await process.interrupt()).toBe(0);
+      expect(performance.now() - began).toBeLessThan(15_000);
+    } finally {
+      await kafka.restart();
+    }
+    const again = dev(file, "--out", out);
+    await produce(client, topic, lines);
+    await again.heard("all", ({ records }) => records === 2 * lines.length);
+    expect(await again.interrupt()).toBe(0);
+    expect(await results(out)).toEqual(await reference(dir, [...lines, ...lines]));
   });
 
   test("says what is wrong when it starts, and ends", async () => {
