@@ -137,7 +137,7 @@ function refusal(status: number, body: string): MillpondError {
     return new MillpondError(
       "STORAGE",
       "the query function may not be asked with these credentials: they need " +
-        "lambda:InvokeFunctionUrl and lambda:InvokeFunction on it (the construct's grantQuery)",
+        "lambda:InvokeFunctionUrl and lambda:InvokeFunction on it (PipelineQuery's grantInvoke)",
     );
   }
   const known = CODES.find((one) => one === code) ?? "STORAGE";
