@@ -212,7 +212,10 @@ export async function saveTopic(bootstrap: string, topic: string, dir: string): 
   await consumer.subscribe({ topic, fromBeginning: true });
   await new Promise<void>((resolve, reject) => {
     if (missing.size === 0) resolve();
-    consumer.on("consumer.crash", ({ payload }) => reject(payload.error));
+    consumer.on("consumer.crash", ({ payload }) => {
+      // A new broker's coordinator loads for a moment: it begins again by itself.
+      if (!payload.restart) reject(payload.error);
+    });
     const eachBatch = async ({ batch }: { batch: import("kafkajs").Batch }) => {
       for (const { value } of batch.messages) {
         lines[batch.partition]!.push(value?.toString("utf8") ?? "");
