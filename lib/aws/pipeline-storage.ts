@@ -104,7 +104,8 @@ export class PipelineStorage extends Construct {
       this.add(grantee, `${sid}List`, {
         actions: ["s3:ListBucket"],
         resources: [this.bucket.bucketArn],
-        conditions: { StringLike: { "s3:prefix": [objects] } },
+        // A read of what is not there is 404 with this permission, else 403; it has no prefix.
+        conditions: { StringLikeIfExists: { "s3:prefix": [objects] } },
       });
     }
     this.grantKey(grantee);
