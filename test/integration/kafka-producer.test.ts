@@ -193,6 +193,26 @@ describe.skipIf(missing !== null)(`producer${missing ? ` (${missing})` : ""}`, (
     expect(valuesOf(await sentTo(parts.topic))).toEqual(valuesOf(all));
   });
 
+  test("a broker that is killed meanwhile gets each record once, and in order", async () => {
+    const { topic, handler } = await newProducer();
+    const request = { simulator: "activity", events: 12_000, rate: 3_000, seed: 3 };
+    const producing = handler(request, forever);
+    for (let kills = 0; kills < 2; kills++) {
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      await kafka.kill();
+      await kafka.restart();
+    }
+    expect(await producing).toMatchObject({ sent: 12_000, done: true });
+    const sent = await sentTo(topic);
+    const ids = sent.map(({ value }) => String(JSON.parse(value).event_id));
+    expect(ids).toHaveLength(12_000);
+    expect(new Set(ids).size).toBe(12_000);
+    // An id begins with its number in the simulation.
+    for (let i = 1; i < sent.length; i++) {
+      if (sent[i]!.partition === sent[i - 1]!.partition) expect(ids[i]! > ids[i - 1]!).toBe(true);
+    }
+  });
+
   test("replays a data set's objects byte by byte, keyed by the stream's key", async () => {
     const folder = path.join(dir, "datasets", "days");
     fs.mkdirSync(folder, { recursive: true });
