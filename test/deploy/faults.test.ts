@@ -1,146 +1,166 @@
 /**
- * The deployed stack under faults: after each portion of events, met with one of them, every table
- * equals the reference over all of the topic.
+ * The deployed stack under faults, while two event source mappings deliver every record at the same
+ * time: throttling, lost replies, functions killed at their timeout, broker and emulator restarted.
+ * The results are those of an undisturbed run: the reference's.
  */
+import {
+  GetFunctionConfigurationCommand,
+  LambdaClient,
+  UpdateFunctionConfigurationCommand,
+} from "@aws-sdk/client-lambda";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { EventSourceMapping } from "../../lib/dev/event-source-mapping.js";
 import { lambdaInvoker } from "../../lib/dev/lambda-invoker.js";
-import { Random, testSeed } from "../integration/support/random.js";
-import { setUpCloud } from "./cloud.js";
-import { FaultBed } from "./fault-bed.js";
+import activity from "../../pipelines/activity.js";
+import { fetchResults } from "../integration/support/aws-results.js";
+import { differencesFromReference, Workspace } from "../integration/support/check.js";
+import { type FaultyProxy, startFaultyProxy } from "../servers/faulty-proxy.js";
+import { Cloud, saveTopic, setUpCloud } from "./cloud.js";
 
 const missing = await setUpCloud();
 const title = missing === null ? "faults" : `faults (skipped: ${missing})`;
-const EVENTS = Number(process.env.EVENTS ?? 6_000);
-const TEST_MS = 400_000;
+const TOPIC = "user_activity";
+const EVENTS = 100_000;
+const LONG_MS = 900_000;
+const WAIT = { timeout: 400_000, interval: 500 } as const;
 const THROTTLED = {
   status: 400,
   body: JSON.stringify({
     __type: "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
-    message: "The level of configured provisioned throughput for the table was exceeded.",
+    message: "throttled",
   }),
-};
-const SLOW_DOWN = {
-  status: 503,
-  body: "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
 };
 
 describe.skipIf(missing !== null)(title, () => {
-  const random = new Random(testSeed());
+  let cloud: Cloud;
+  let proxy: FaultyProxy;
+  let workspace: Workspace;
   const before = { ...process.env };
-  let bed: FaultBed;
 
   beforeAll(async () => {
-    bed = await FaultBed.start(random);
+    workspace = await Workspace.create();
+    cloud = await Cloud.start({ pipeline: "pipelines/activity.ts" });
+    proxy = await startFaultyProxy(cloud.aws.endpoint);
+    for (const name of ["Processor", "Sink"]) await throughProxy(cloud.output(name));
   });
   afterAll(async () => {
     process.env = before;
-    await bed?.stop();
+    await proxy?.stop();
+    await cloud?.stop();
+    await workspace?.remove();
   });
 
-  /** A portion of events, and what happens while it is worked on; then all must be as it should. */
-  async function portion(work: (records: number) => Promise<void>): Promise<void> {
-    bed.troubles.length = 0;
-    const earlier = bed.records;
-    await bed.produce(EVENTS);
-    await work(bed.records - earlier);
-    await bed.expectEqualTables();
+  /** The function's stores are reached through the proxy; it is killed after a few seconds. */
+  async function throughProxy(name: string): Promise<void> {
+    const client = new LambdaClient({});
+    const { Environment } = await client.send(
+      new GetFunctionConfigurationCommand({ FunctionName: name }),
+    );
+    const Variables = {
+      ...Environment?.Variables,
+      AWS_ENDPOINT_URL_DYNAMODB: proxy.endpoint,
+      AWS_ENDPOINT_URL_S3: proxy.endpoint,
+    };
+    await client.send(
+      new UpdateFunctionConfigurationCommand({
+        FunctionName: name,
+        Environment: { Variables },
+        Timeout: 8,
+      }),
+    );
+    client.destroy();
   }
 
   test(
-    "every batch is delivered twice, one after the other or at once",
-    () =>
-      portion(async (records) => {
-        const once = await lambdaInvoker(bed.cloud.output("Processor"));
-        const invoke: typeof once = async (event) => {
-          if (random.chance(0.5)) await once(event);
-          else await Promise.all([once(event), once(event)]);
-          return await once(event);
-        };
-        await bed.delivered(await bed.poll({ invoke }), records);
-      }),
-    TEST_MS,
-  );
-
-  test(
-    "two mappings poll at once, one of them from the beginning",
-    () =>
-      portion(async (records) => {
-        const [one, other] = [await bed.poll(), await bed.poll({ group: "a-second-mapping" })];
-        await bed.delivered(one, records);
-        await bed.delivered(other, bed.records);
-      }),
-    TEST_MS,
-  );
-
-  test(
-    "DynamoDB throttles all requests for a while, then some; S3 asks to slow down",
-    () =>
-      portion(async (records) => {
-        let throttled = 0;
-        bed.proxy.plan = ({ headers, method }) => {
-          const isDynamoDb = headers["x-amz-target"] !== undefined;
-          const isRefused = throttled < 40 ? isDynamoDb : random.chance(0.2);
-          if (!isRefused) return null;
-          throttled += 1;
-          if (isDynamoDb) return THROTTLED;
-          return method === "PUT" || method === "GET" ? SLOW_DOWN : null;
-        };
-        await bed.delivered(await bed.poll(), records);
-        expect(throttled).toBeGreaterThan(40);
-        // Beyond the SDK's own attempts: batches failed, and came again.
-        expect(String(bed.troubles)).toContain("ProvisionedThroughputExceeded");
-      }),
-    TEST_MS,
-  );
-
-  test(
-    "functions are killed with their requests under way, done or not",
-    () =>
-      portion(async (records) => {
-        let [left, killed] = [random.between(3, 25), 0];
-        const kills: Promise<void>[] = [];
-        bed.proxy.plan = () => {
-          left -= 1;
-          if (left > 0 || kills.length >= 12) return null;
-          left = random.between(3, 60);
-          kills.push(
-            bed.killFunctions().then((count) => {
-              killed += count;
-            }),
-          );
-          return random.pick(["drop", "lose", null]);
-        };
-        await bed.delivered(await bed.poll(), records);
-        await Promise.all(kills);
-        expect(killed).toBeGreaterThan(0);
-        expect(bed.troubles.length).toBeGreaterThan(0);
-      }),
-    TEST_MS,
-  );
-
-  test(
-    "the broker is killed and comes back, with two members in the group",
-    () =>
-      portion(async (records) => {
-        const mapping = await bed.poll({ pollers: 2 });
-        await bed.delivered(mapping, records / 4);
-        await bed.cloud.kafka.kill();
-        await bed.cloud.kafka.restart();
-        await bed.delivered(mapping, records);
-      }),
-    TEST_MS,
-  );
-
-  test(
-    "the emulator is stopped and started again",
-    () =>
-      portion(async (records) => {
-        const mapping = await bed.poll();
-        await bed.delivered(mapping, records / 4);
-        await bed.cloud.aws.restart();
-        await bed.delivered(mapping, records);
-        expect(bed.troubles.length).toBeGreaterThan(0);
-      }),
-    TEST_MS,
+    "results are the reference's, whatever failed on the way",
+    async () => {
+      await cloud.invoke("Producer", {
+        simulator: "activity",
+        events: EVENTS,
+        start: "2026-01-01T00:00:00Z",
+        eventRate: EVENTS / 5_000,
+        late: 0.01,
+        duplicates: 0.01,
+        malformed: 0.001,
+        outOfOrderMs: 60_000,
+      });
+      const records = await saveTopic(cloud.kafka.bootstrap, TOPIC, workspace.input(TOPIC));
+      const deploy = await lambdaInvoker(cloud.output("Processor"));
+      const plan = new FaultPlan(cloud, proxy);
+      const invoke = async (event: Parameters<typeof deploy>[0]) => {
+        plan.next();
+        return await deploy(event);
+      };
+      const limits = { records: 2_000 };
+      const mappings: EventSourceMapping[] = [];
+      for (const group of ["one", "other"]) {
+        mappings.push(await cloud.poll([TOPIC], { group, invoke, limits, pollers: 2 }));
+      }
+      for (const mapping of mappings) {
+        await expect.poll(() => mapping.stats().delivered >= records, WAIT).toBe(true);
+      }
+      await plan.end();
+      for (const mapping of mappings) {
+        await expect.poll(() => mapping.stats().lag, WAIT).toBe(0);
+        await mapping.stop();
+      }
+      expect(plan.happened).toEqual(["throttle", "lose", "hang", "broker", "emulator"]);
+      expect(mappings.reduce((sum, mapping) => sum + mapping.stats().failures, 0)).toBeGreaterThan(
+        0,
+      );
+      expect(await cloud.invoke("Sink", { flush: true })).toMatchObject({ pending: 0 });
+      const out = workspace.newOutput();
+      await fetchResults("activity", cloud.env, out);
+      expect(await differencesFromReference(activity, out, workspace)).toBe("");
+    },
+    LONG_MS,
   );
 });
+
+/** One fault after the other, each for some invocations of the processor. */
+class FaultPlan {
+  readonly happened: string[] = [];
+  private readonly cloud: Cloud;
+  private readonly proxy: FaultyProxy;
+  private invocations = 0;
+  private restarts: Promise<void>[] = [];
+
+  constructor(cloud: Cloud, proxy: FaultyProxy) {
+    this.cloud = cloud;
+    this.proxy = proxy;
+  }
+
+  /** Before each invocation. */
+  next(): void {
+    const { invocations } = this;
+    this.invocations++;
+    if (invocations === 5) this.begin("throttle", 3);
+    if (invocations === 15) this.begin("lose", 6);
+    if (invocations === 25) this.begin("hang", 9);
+    if (invocations === 35) this.restart("broker", () => this.cloud.kafka.restart());
+    if (invocations === 45) this.restart("emulator", () => this.cloud.aws.restart());
+  }
+
+  async end(): Promise<void> {
+    this.proxy.plan = () => null;
+    await Promise.all(this.restarts);
+  }
+
+  /** Every `each`th write is hit. */
+  private begin(kind: "throttle" | "lose" | "hang", each: number): void {
+    this.happened.push(kind);
+    let writes = 0;
+    this.proxy.plan = ({ operation }) => {
+      const isDynamo = operation === "PutItem";
+      if (!isDynamo && (kind === "throttle" || operation !== "PUT")) return null;
+      if (++writes % each !== 0) return null;
+      return kind === "throttle" ? THROTTLED : kind;
+    };
+  }
+
+  private restart(what: string, work: () => Promise<void>): void {
+    this.happened.push(what);
+    this.proxy.plan = () => null;
+    this.restarts.push(work());
+  }
+}
