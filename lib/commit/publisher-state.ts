@@ -57,6 +57,8 @@ export interface PublisherState {
   readonly taken: Record<string, number>;
   /** Per stream: all partitions' watermarks have passed it; it never goes back. Null at first. */
   readonly watermarks: Record<string, number | null>;
+  /** Per stream: wall clock of its first round, epoch ms; says how long partitions may be missed. */
+  readonly startedAtMs: Record<string, number>;
   readonly windows: Record<string, WindowEntry[]>;
   readonly sessions: Record<string, SessionEntry>;
   readonly totals: Record<string, TableTotals>;
@@ -71,6 +73,7 @@ export function emptyPublisherState(definitionHash: string): PublisherState {
     sequence: 0,
     taken: {},
     watermarks: {},
+    startedAtMs: {},
     windows: {},
     sessions: {},
     totals: {},

@@ -56,6 +56,12 @@ export interface RoundOptions {
   readonly flush: (table: string) => boolean;
   /** Every sink has taken the publications up to this sequence. */
   readonly sinksTookUpTo: number;
+  /**
+   * Event time from which a table's windows may still be brought by partitions that are behind, in
+   * epoch ms; those that `reviseFor` lets go are kept for them. Default: every partition that there
+   * will be is known, and `reviseFor` decides.
+   */
+  readonly awaitedFrom?: (table: TableNode) => number;
 }
 
 /**
@@ -74,6 +80,8 @@ const MERGE_STORE_WORDS_MAX = 1 << 22;
 const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 /** The publisher's state names each of a table's windows (I6). */
 const WINDOWS_MAX = 500_000;
+/** Of a table with more windows than that, none is kept for partitions that are behind. */
+const AWAITING_WINDOWS_MAX = 20_000;
 
 interface WindowedTable {
   readonly table: TableNode;
@@ -157,12 +165,13 @@ export class Publisher {
     for (const [name, windowed] of this.tables) {
       if (windowed.plan.session) continue;
       await this.publishWindows(next, name, windowed, options.flush(name));
-      this.dropSettled(next, name, windowed);
+      this.dropSettled(next, name, windowed, options.awaitedFrom?.(windowed.table));
     }
     const kept = next.publications.filter(({ sequence }) => sequence > options.sinksTookUpTo);
     const trimmed = kept.length < next.publications.length;
     next.publications = kept;
     next.trimmedThrough = Math.max(next.trimmedThrough, options.sinksTookUpTo);
+    noteStreams(next, options.partitions);
     if (!taken && !moved && !trimmed && this.batches.size === 0) return false;
     await this.commit(next, commitId);
     const after = referencedKeys(this.state);
@@ -425,13 +434,20 @@ export class Publisher {
   }
 
   /** Windows that can no longer be revised leave the state; their objects go with them. */
-  private dropSettled(next: PublisherState, name: string, { table, stream }: WindowedTable): void {
+  private dropSettled(
+    next: PublisherState,
+    name: string,
+    { table, stream }: WindowedTable,
+    awaitedFrom = Number.POSITIVE_INFINITY,
+  ): void {
     const passed = next.watermarks[stream] ?? null;
     if (passed === null) return;
-    const through = passed - table.reviseForMs;
+    const windows = next.windows[name] ?? [];
+    const mayAwait = windows.length <= AWAITING_WINDOWS_MAX;
+    const through = Math.min(passed, mayAwait ? awaitedFrom : passed) - table.reviseForMs;
     const total = totals(next, name);
     const kept: WindowEntry[] = [];
-    for (const window of next.windows[name] ?? []) {
+    for (const window of windows) {
       const end = window.start + this.sizeOf(name);
       // A partition that came late may still have the window open: what it adds is a revision.
       const isOpen = window.partials.some(({ open }) => open);
@@ -532,6 +548,10 @@ function passedByAll(partitions: readonly PartitionFacts[]): number {
     checkpoint?.maxEventTime ?? Number.NEGATIVE_INFINITY;
   if (active.length > 0) return Math.min(...active.map(timeOf));
   return Math.max(...partitions.map(timeOf));
+}
+
+function noteStreams(next: PublisherState, partitions: readonly PartitionFacts[]): void {
+  for (const { stream } of partitions) next.startedAtMs[stream] ??= Date.now();
 }
 
 function tooManyWindows(table: string): MillpondError {

@@ -9,10 +9,11 @@ import { PartitionCommitter } from "../commit/committer.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { type PartitionFacts, Publisher } from "../commit/publisher.js";
 import { referencedKeys } from "../commit/publisher-state.js";
-import type { PipelineDefinition } from "../define/definition.js";
+import type { PipelineDefinition, TableNode } from "../define/definition.js";
 import type { StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
+import { awaitedFrom } from "./awaited.js";
 import { nextStep, type StepBounds } from "./backlog.js";
 import { goneSource } from "./gone-source.js";
 import { metaOf } from "./partition-meta.js";
@@ -131,8 +132,12 @@ export class SinkRounds {
       noteWaiting(report, facts, publisher.state.taken);
       const commits = newCommits(step.partitions, publisher.state.taken);
       const due = request.flush && step.isLast ? () => true : this.#dueUpdates();
-      const options = { partitions: step.partitions, flush: due, sinksTookUpTo: tookUpTo };
-      await publisher.round(options);
+      await publisher.round({
+        partitions: step.partitions,
+        flush: due,
+        sinksTookUpTo: tookUpTo,
+        awaitedFrom: (table) => this.#awaitedFrom(table, step.partitions),
+      });
       report.publishedRows += rowsAfter(publisher, tookUpTo);
       tookUpTo = await applySinks(this.#options.sinks, publisher);
       report.rounds += 1;
@@ -202,6 +207,26 @@ export class SinkRounds {
       }
     }
     return found;
+  }
+
+  /** Partitions that are behind, repeat a batch, or are not seen yet still bring their windows. */
+  #awaitedFrom(
+    { stream: name, reviseForMs }: TableNode,
+    partitions: readonly PartitionFacts[],
+  ): number {
+    const stream = this.#options.definition.streams.find((node) => node.name === name)!;
+    const known = partitions.filter((facts) => facts.stream === name);
+    return awaitedFrom({
+      nowMs: Date.now(),
+      startedAtMs: this.#publisher.state.startedAtMs[name],
+      patienceMs: Math.max(stream.idleAfterMs, reviseForMs),
+      partitions: known.map(({ checkpoint }) => {
+        const { committedAtMs } = metaOf(checkpoint!);
+        const { maxEventTime } = checkpoint!;
+        const watermark = maxEventTime === null ? null : maxEventTime - stream.latenessMs;
+        return { watermark, committedAtMs };
+      }),
+    });
   }
 
   /** Live tables whose time has come; what the processors handed over of them is published. */
