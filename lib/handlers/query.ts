@@ -31,6 +31,10 @@ const DEADLINE_MARGIN_MS = 1_500;
 /** What Node and DuckDB's own structures take of the function's memory. */
 const OTHER_MEMORY_MB = 256;
 const MEMORY_LIMIT_MB_MIN = 128;
+const TEMP_PREFIX = "millpond-queries-";
+const ANSWERS = "answers";
+/** No environment lives as long. */
+const TEMP_AGE_MS_MAX = 24 * 60 * 60 * 1000;
 
 export interface QueryOptions {
   /** `MILLPOND_*`; the process's environment by default. */
@@ -80,8 +84,8 @@ class Queries {
   readonly #options: QueryOptions;
   readonly #write: WriteLine;
   readonly #env: Environment;
-  /** What `writeParquet` may write to. */
-  readonly #outDir = path.join(tmpdir(), `millpond-answers-${randomUUID()}`);
+  /** The database's copy, and what `writeParquet` may write to. */
+  readonly #tempDir = path.join(tmpdir(), `${TEMP_PREFIX}${randomUUID()}`);
   #stores: Promise<Pick<Stores, "lake" | "database">> | null = null;
   #opened: SnapshotResults | null = null;
   #last: Promise<unknown> = Promise.resolve();
@@ -102,6 +106,7 @@ class Queries {
   async close(): Promise<void> {
     await this.#last;
     await this.#letGo();
+    await fs.rm(this.#tempDir, { recursive: true, force: true });
   }
 
   async #answer(event: unknown, context: InvocationContext): Promise<QueryResponse> {
@@ -143,7 +148,7 @@ class Queries {
   async #run(results: Results, request: Request): Promise<QueryResponse> {
     const { sql, parameters, format } = request;
     if (format === "parquet") {
-      const file = path.join(this.#outDir, `${randomUUID()}.parquet`);
+      const file = path.join(this.#tempDir, ANSWERS, `${randomUUID()}.parquet`);
       try {
         await results.writeParquet(sql, file, parameters);
         return await parquetResponse(file);
@@ -161,18 +166,19 @@ class Queries {
 
   /** The results that are in place now; `close` gives back what is not kept for the next query. */
   async #open(): Promise<{ results: Results; close(): Promise<void> }> {
-    this.#stores ??= Promise.resolve(this.#options.stores ?? openStores(this.#env));
+    this.#stores ??= removeOldTemp().then(() => this.#options.stores ?? openStores(this.#env));
     const stores = await this.#stores.catch((error: unknown) => {
       this.#stores = null;
       throw error;
     });
-    makeDirectory(this.#outDir);
+    const writableDir = path.join(this.#tempDir, ANSWERS);
+    makeDirectory(writableDir);
     const pipeline = pipelineName(this.#env);
     const place = stores.database(pipeline);
     if (place.kind === "file") {
       // A directory's sink must be able to open the file in between.
       const { openLocalResults } = await import("../query/local-results.js");
-      const results = await openLocalResults(path.dirname(place.file), this.#outDir);
+      const results = await openLocalResults(path.dirname(place.file), writableDir);
       return { results, close: async () => results.close() };
     }
     const storage = bucketDatabase(place, stores.lake(pipeline).uri(""), this.#env);
@@ -180,8 +186,8 @@ class Queries {
     if (kept !== null && !isStale(kept, await storage.etag())) return { ...kept, close: keepOpen };
     await this.#letGo();
     const opened = await openSnapshotResults(storage, {
-      tempDir: tmpdir(),
-      writableDir: this.#outDir,
+      tempDir: this.#tempDir,
+      writableDir,
       memoryLimit: memoryLimit(this.#env),
       timeoutAdvice: "narrow it, or give the query function a longer timeout",
     });
@@ -193,6 +199,17 @@ class Queries {
     const opened = this.#opened;
     this.#opened = null;
     await opened?.close();
+  }
+}
+
+/** What invocations that were cut off left in the same environment. */
+async function removeOldTemp(): Promise<void> {
+  for (const name of await fs.readdir(tmpdir())) {
+    if (!name.startsWith(TEMP_PREFIX)) continue;
+    const dir = path.join(tmpdir(), name);
+    const modifiedMs = (await fs.stat(dir).catch(() => null))?.mtimeMs ?? Date.now();
+    if (Date.now() - modifiedMs > TEMP_AGE_MS_MAX)
+      await fs.rm(dir, { recursive: true, force: true });
   }
 }
 

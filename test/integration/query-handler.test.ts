@@ -249,6 +249,25 @@ describe.skipIf(missing !== null)(title, () => {
     expect(answers.map(({ body }) => JSON.parse(body)[0].n)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
+  test("the same over a laptop's directory", async () => {
+    const dir = path.join(path.dirname(parquetFile), "out");
+    const local = { MILLPOND_STORE: `file:${dir}`, MILLPOND_PIPELINE: pipeline.definition.name };
+    const records = [...clickRecords(100)];
+    const event = kafkaEvent([{ topic: "clicks", partition: 0, records }], "aws:kafka");
+    await makeProcessor({ pipeline, env: local, write })(event, context);
+    const sink = makeSink({ pipeline, env: local, write });
+    const queries = makeQuery({ env: local, write });
+    const sql =
+      "SELECT (SELECT count(*) FROM bronze) AS n, sum(views)::INTEGER > 50 AS x FROM pages";
+    for (const format of ["json", "parquet"]) {
+      await sink({ flush: true }, context);
+      const answer = await queries({ sql, format }, context);
+      expect(answer.statusCode).toBe(200);
+      if (format === "json") expect(JSON.parse(answer.body)).toEqual([{ n: 100, x: true }]);
+    }
+    await Promise.all([sink.close(), queries.close()]);
+  });
+
   test("a pipeline without results says so", async () => {
     const other = makeQuery({ env: { ...env, MILLPOND_PIPELINE: "nothing" }, write });
     const answer = await other({ sql: "SELECT 1" }, context);
