@@ -65,11 +65,13 @@ describe.skipIf(missing !== null)(`Kafka client${missing ? ` (${missing})` : ""}
     const producer = await client.producer();
     const message = { key: null, value: "x" };
     await expect(producer.send("no_such_topic", [message])).rejects.toThrow(
-      `Kafka at ${kafka.bootstrap}: cannot write to topic no_such_topic`,
+      `Kafka at ${kafka.bootstrap}: cannot read the partitions of topic no_such_topic`,
     );
     await client.createTopic("small", { partitions: 1, settings: { "max.message.bytes": "1000" } });
     const large = { key: null, value: Buffer.alloc(5_000) };
     await expect(producer.send("small", [large])).rejects.toThrow(/max.message.bytes/);
+    // Going on could lose records, and says so.
+    await expect(producer.send("small", [message])).rejects.toThrow(/make a new one/);
     await producer.close();
     const nobody = await connectKafka({ brokers: ["127.0.0.1:1"], auth: { kind: "plaintext" } });
     const error = await nobody.offsets("made").catch((cause: unknown) => cause);

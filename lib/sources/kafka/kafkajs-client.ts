@@ -1,25 +1,34 @@
 /**
- * The Kafka port on kafkajs: logins, topics, an idempotent producer, offsets. Reading with a group
- * is in `kafkajs-consumer.ts`.
+ * The Kafka port on kafkajs: logins, topics, offsets. What sends and what reads
+ * with a group is beside it.
  */
-import type { Admin, Kafka, KafkaConfig, KafkaJSProtocolError, SASLOptions } from "kafkajs";
-import { MillpondError } from "../../errors.js";
+import type {
+  Admin,
+  ICustomPartitioner,
+  Kafka,
+  KafkaConfig,
+  PartitionMetadata,
+  SASLOptions,
+} from "kafkajs";
 import type {
   ConsumeOptions,
   CreateTopicOptions,
   KafkaClient,
   KafkaConsumer,
-  KafkaMessage,
   KafkaProducer,
   PartitionOffsets,
 } from "./client.js";
 import { lz4Decompress, snappyDecompress, zstdDecompress } from "./codecs.js";
 import { startConsumer } from "./kafkajs-consumer.js";
+import { kafkaError, persistently } from "./kafkajs-errors.js";
+import { KafkajsProducer } from "./kafkajs-producer.js";
 import type { KafkaAuth, KafkaSettings } from "./settings.js";
 
 const CONNECT_MS_MAX = 5_000;
 /** A broker answers a login or request by then, or another attempt is better. */
 const REQUEST_MS_MAX = 30_000;
+/** Brokers that restart answer within seconds; who waits for an answer wants to know by then. */
+const ASK_MS_MAX = 8_000;
 const RETRY = { initialRetryTime: 100, maxRetryTime: 2_000, retries: 8 } as const;
 
 /**
@@ -83,34 +92,31 @@ function iamLogin(region: string): SASLOptions {
 class KafkajsClient implements KafkaClient {
   readonly #kafka: Kafka;
   readonly #brokers: readonly string[];
-  readonly #partitioner: Parameters<Kafka["producer"]>[0];
+  readonly #createPartitioner: ICustomPartitioner;
   #admin: Promise<Admin> | null = null;
 
-  constructor(
-    kafka: Kafka,
-    brokers: readonly string[],
-    createPartitioner: NonNullable<Parameters<Kafka["producer"]>[0]>["createPartitioner"],
-  ) {
+  constructor(kafka: Kafka, brokers: readonly string[], createPartitioner: ICustomPartitioner) {
     this.#kafka = kafka;
     this.#brokers = brokers;
-    this.#partitioner = createPartitioner === undefined ? {} : { createPartitioner };
+    this.#createPartitioner = createPartitioner;
   }
 
   async createTopic(topic: string, options: CreateTopicOptions): Promise<boolean> {
     const { partitions, replicas, settings = {} } = options;
     const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }));
-    return this.#ask(`create topic ${topic}`, (admin) =>
-      admin.createTopics({
-        waitForLeaders: true,
-        topics: [
-          {
-            topic,
-            numPartitions: partitions,
-            ...(replicas !== undefined && { replicationFactor: replicas }),
-            configEntries,
-          },
-        ],
-      }),
+    const topics = [
+      {
+        topic,
+        numPartitions: partitions,
+        ...(replicas !== undefined && { replicationFactor: replicas }),
+        configEntries,
+      },
+    ];
+    // Other brokers hear of a new topic a moment later.
+    return this.#ask(
+      `create topic ${topic}`,
+      (admin) => admin.createTopics({ waitForLeaders: true, topics }),
+      false,
     );
   }
 
@@ -143,20 +149,22 @@ class KafkajsClient implements KafkaClient {
 
   async producer(): Promise<KafkaProducer> {
     const producer = this.#kafka.producer({
-      ...this.#partitioner,
+      createPartitioner: this.#createPartitioner,
       // Acknowledged by all in-sync replicas, and each message once in its partition's order.
       idempotent: true,
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
     });
     await this.#explained("connect a producer", () => producer.connect());
+    const kafkajsProducer = new KafkajsProducer({
+      producer,
+      createPartitioner: this.#createPartitioner,
+      partitionsOf: (topic) => this.#partitionsOf(topic),
+    });
     return {
       send: (topic, messages) =>
-        this.#explained(`write to topic ${topic}`, async () => {
-          if (messages.length === 0) return;
-          await producer.send({ topic, acks: -1, messages: messages.map(toKafkajs) });
-        }),
-      close: () => producer.disconnect(),
+        this.#explained(`write to topic ${topic}`, () => kafkajsProducer.send(topic, messages)),
+      close: () => kafkajsProducer.close(),
     };
   }
 
@@ -177,8 +185,21 @@ class KafkajsClient implements KafkaClient {
     if (admin !== null) await (await admin).disconnect();
   }
 
-  #ask<T>(what: string, question: (admin: Admin) => Promise<T>): Promise<T> {
-    return this.#explained(what, async () => question(await this.#connectedAdmin()));
+  async #partitionsOf(topic: string): Promise<readonly PartitionMetadata[]> {
+    const metadata = await this.#ask(`read the partitions of topic ${topic}`, (admin) =>
+      admin.fetchTopicMetadata({ topics: [topic] }),
+    );
+    return metadata.topics.flatMap(({ partitions }) => partitions);
+  }
+
+  #ask<T>(
+    what: string,
+    question: (admin: Admin) => Promise<T>,
+    unlessUnknownTopic = true,
+  ): Promise<T> {
+    const ask = async () => question(await this.#connectedAdmin());
+    const options = { forMs: ASK_MS_MAX, unlessUnknownTopic };
+    return this.#explained(what, () => persistently(ask, options));
   }
 
   async #connectedAdmin(): Promise<Admin> {
@@ -202,53 +223,4 @@ class KafkajsClient implements KafkaClient {
       throw kafkaError(what, this.#brokers, cause);
     }
   }
-}
-
-function toKafkajs({ key, value, partition, timestampMs, headers }: KafkaMessage) {
-  return {
-    key,
-    value,
-    ...(partition !== undefined && { partition }),
-    ...(timestampMs !== undefined && { timestamp: String(timestampMs) }),
-    ...(headers !== undefined && { headers: { ...headers } }),
-  };
-}
-
-const ADVICE: Readonly<Record<string, string>> = {
-  UNKNOWN_TOPIC_OR_PARTITION: "there is no such topic: create it, or check its name",
-  TOPIC_AUTHORIZATION_FAILED: "allow this user or role to use the topic",
-  GROUP_AUTHORIZATION_FAILED: "allow this user or role to use the consumer group",
-  CLUSTER_AUTHORIZATION_FAILED: "allow this user or role to use the cluster",
-  SASL_AUTHENTICATION_FAILED: "check MILLPOND_KAFKA_AUTH and the user or role",
-  UNSUPPORTED_SASL_MECHANISM: "these brokers have another login: change MILLPOND_KAFKA_AUTH",
-  MESSAGE_TOO_LARGE: "raise the topic's max.message.bytes, or send smaller messages",
-  INVALID_PARTITIONS: "a topic's partitions can only be raised",
-  INVALID_REPLICATION_FACTOR: "give at most as many replicas as there are brokers",
-};
-
-/** A client's error as one of ours: what was tried, where, what came back, what to do. */
-export function kafkaError(what: string, brokers: readonly string[], cause: unknown) {
-  if (cause instanceof MillpondError) return cause;
-  const found = cause instanceof Error ? cause.message : String(cause);
-  const type = protocolType(cause);
-  const advice =
-    ADVICE[type ?? ""] ?? "check that the brokers run and that this login may use them";
-  return new MillpondError(
-    "INPUT",
-    `Kafka at ${brokers.join(",")}: cannot ${what}: ${found.replace(/\.$/, "")}; ${advice}`,
-    { cause },
-  );
-}
-
-/** The broker's error code by name; wrapped errors are looked into. */
-function protocolType(error: unknown): string | undefined {
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    if (isProtocolError(at)) return at.type;
-    if (at.name === "KafkaJSSASLAuthenticationError") return "SASL_AUTHENTICATION_FAILED";
-  }
-  return undefined;
-}
-
-function isProtocolError(error: Error): error is KafkaJSProtocolError {
-  return "type" in error && typeof error.type === "string";
 }
