@@ -105,7 +105,7 @@ export class PartitionCommitter {
       this.#checkpoint = item === null ? null : fromItem(this.id, item);
       if (item === null || this.#checkpoint === null) return { checkpoint: null, chunks: [] };
       const checkpoint = this.#checkpoint;
-      this.#checkDefinition(checkpoint);
+      checkDefinition(this.id, checkpoint, this.#definitionHash);
       if (missing.generation === checkpoint.generation) break;
       const { chunks, missingKey } = await this.#readState(checkpoint, item.payload);
       if (missingKey === null) return { checkpoint, chunks };
@@ -238,20 +238,25 @@ export class PartitionCommitter {
     return { chunks, missingKey: null };
   }
 
-  #checkDefinition(checkpoint: Checkpoint): void {
-    if (checkpoint.definitionHash === this.#definitionHash) return;
-    throw new MillpondError(
-      "OUTPUT",
-      `the output's checkpoint "${this.id}" was written by another or a changed definition ` +
-        `(hash ${checkpoint.definitionHash}, expected ${this.#definitionHash}). Results of two ` +
-        "definitions do not mix: run with the definition that wrote it, or give another output",
-    );
-  }
-
   /** Never an error: what stays behind is found by `sweep`. */
   async #discard(keys: readonly string[]): Promise<void> {
     await Promise.allSettled(keys.map((key) => this.#objects.delete(key)));
   }
+}
+
+/** Throws `MillpondError("OUTPUT")` when another definition wrote the checkpoint. */
+export function checkDefinition(
+  id: string,
+  { definitionHash }: Pick<Checkpoint, "definitionHash">,
+  expected: string,
+): void {
+  if (definitionHash === expected) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `the output's checkpoint "${id}" was written by another or a changed definition ` +
+      `(hash ${definitionHash}, expected ${expected}). Results of two definitions do not mix: ` +
+      "run with the definition that wrote it, or give another output",
+  );
 }
 
 /** The bytes of an outbox entry that a checkpoint (or the publisher) names. */

@@ -57,7 +57,7 @@ export interface PublisherState {
   readonly taken: Record<string, number>;
   /** Per stream: all partitions' watermarks have passed it; it never goes back. Null at first. */
   readonly watermarks: Record<string, number | null>;
-  /** Per stream: wall clock of its first round, epoch ms; says how long partitions may be missed. */
+  /** Per stream: wall clock of its first round, epoch ms: how long partitions may be missing. */
   readonly startedAtMs: Record<string, number>;
   readonly windows: Record<string, WindowEntry[]>;
   readonly sessions: Record<string, SessionEntry>;

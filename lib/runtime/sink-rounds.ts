@@ -5,7 +5,7 @@
  */
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
-import { PartitionCommitter } from "../commit/committer.js";
+import { checkDefinition, PartitionCommitter } from "../commit/committer.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { type PartitionFacts, Publisher } from "../commit/publisher.js";
 import { referencedKeys } from "../commit/publisher-state.js";
@@ -189,7 +189,7 @@ export class SinkRounds {
   }
 
   async #partitions(): Promise<PartitionFacts[]> {
-    const { definition, checkpoints } = this.#options;
+    const { definition, definitionHash, checkpoints } = this.#options;
     const nowMs = Date.now();
     const found: PartitionFacts[] = [];
     for (const { name: stream, idleAfterMs } of definition.streams) {
@@ -201,6 +201,8 @@ export class SinkRounds {
           const id = some[index]!;
           const checkpoint = item === null ? null : fromItem(id, item);
           if (checkpoint === null) continue;
+          // While a changed pipeline is deployed, its processor may be the first at a partition.
+          checkDefinition(id, checkpoint, definitionHash);
           const idle = nowMs - metaOf(checkpoint).committedAtMs >= idleAfterMs;
           found.push({ id, stream, partition: Number(id.split("/").at(-1)), checkpoint, idle });
         }
