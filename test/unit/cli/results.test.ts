@@ -96,11 +96,35 @@ describe("what a query returns", () => {
     expect(JSON.parse(await run("FROM bronze", "json"))).toEqual([{ offset: 7 }]);
   });
 
+  test("bytes that are text show as text, others as escapes; JSON has base64", async () => {
+    const sql = `SELECT encode('say "é"') AS text, '\\xFF\\x00'::BLOB AS other`;
+    expect(await run(sql, "csv")).toBe('text,other\r\n"say ""é""",\\xFF\\x00\r\n');
+    const [row] = JSON.parse(await run(sql, "json"));
+    expect(Buffer.from(row.text, "base64").toString()).toBe('say "é"');
+    expect(row.other).toBe(Buffer.from([255, 0]).toString("base64"));
+  });
+
+  test("a plan is shown as it is drawn", async () => {
+    for (const sql of ["EXPLAIN FROM many", " -- why\nexplain analyze /* x */ FROM many;"]) {
+      const text = await run(sql, "table", 100);
+      expect(text).toContain("│");
+      expect(text).not.toContain("explain_key");
+    }
+  });
+
+  test("a query may begin and end with comments", async () => {
+    const sql = "-- one;\n/* two; */ SELECT ';' AS s, $$a;b$$ AS t; -- three;";
+    expect(JSON.parse(await run(sql, "json"))).toEqual([{ s: ";", t: "a;b" }]);
+    for (const empty of ["", " ;", "-- nothing", "/* */ -- x\n;"]) {
+      await expect(run(empty, "json")).rejects.toThrow(/because it is empty/);
+    }
+  });
+
   test("Parquet holds the rows", async () => {
     const writable = fs.mkdtempSync(path.join(dir, "writable-"));
     const results = await openLocalResults(out, writable);
     const file = path.join(writable, "result.parquet");
-    await results.writeParquet("FROM many -- a comment at the end", file);
+    await results.writeParquet("FROM many WHERE n >= $n; -- a comment", file, { n: 0 });
     await expect(results.writeParquet("SELECT 1) TO 'x' --", file)).rejects.toThrow();
     results.close();
     const target = fs.createWriteStream(path.join(dir, "copy.parquet"));
