@@ -290,6 +290,21 @@ export class GroupStore {
     withPanes = false,
   ): void {
     const recodes = this.dictionaries.map((_, d) => this.usedCodes(d, slots, count));
+    try {
+      this.writeRecoded(writer, slots, count, withPanes, recodes);
+    } finally {
+      // Other stores number their codes in them next, also when this one could not be written.
+      for (const recoding of recodes) clearRecoding(recoding);
+    }
+  }
+
+  private writeRecoded(
+    writer: ByteWriter,
+    slots: Int32Array | null,
+    count: number,
+    withPanes: boolean,
+    recodes: readonly Recoding[],
+  ): void {
     this.dictionaries.forEach((dictionary, d) => {
       dictionary.writeCodes(writer, recodes[d]!.codes, recodes[d]!.count);
     });
@@ -323,7 +338,6 @@ export class GroupStore {
       const recode = dictionary < 0 ? null : recodes[dictionary]!.recode;
       this.maps[m]!.writeSlots(writer, slots, count, recode);
     });
-    for (const recoding of recodes) clearRecoding(recoding);
   }
 
   /**

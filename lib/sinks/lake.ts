@@ -115,10 +115,16 @@ class Lake implements LakeSink {
       tempDir: path.join(tempDir, "spill"),
     });
     this.#database = database;
-    for (const layout of this.#options.layouts) {
-      this.#tables.set(layout.name, await this.#openTable(layout, database));
+    try {
+      for (const layout of this.#options.layouts) {
+        this.#tables.set(layout.name, await this.#openTable(layout, database));
+      }
+      return await this.#progress();
+    } catch (error) {
+      // With some of its tables it would pass over rows of the others, as of tables it lacks.
+      await this.close();
+      throw error;
     }
-    return this.#progress();
   }
 
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {

@@ -91,6 +91,22 @@ class FaultyStorage implements LakeStorage {
   }
 }
 
+/** A storage that does not list one table while it is down. */
+class UnlistedStorage extends FaultyStorage {
+  isDown = true;
+  readonly #table: string;
+
+  constructor(inner: LakeStorage, table: string) {
+    super(inner, -1, "before");
+    this.#table = table;
+  }
+
+  override list(folder: string) {
+    if (this.isDown && folder.startsWith(this.#table)) return Promise.reject(new Error("injected"));
+    return super.list(folder);
+  }
+}
+
 const noDeltalake = await setUpDeltalake();
 const deltalakeTitle =
   noDeltalake === null ? "PyPI's deltalake" : `PyPI's deltalake (skipped: ${noDeltalake})`;
@@ -183,6 +199,16 @@ function describeLake(place: LakePlace): void {
         await sink.vacuum();
         expect(await dataFiles("select")).toHaveLength(2);
       });
+    });
+
+    it("opens whole or not at all: no row of a table that could not be opened is lost", async () => {
+      const storage = new UnlistedStorage(place.storage(dir), EVENTS.name);
+      const sink = lakeSink({ dir, pipeline: "p", layouts: LAYOUTS, storage });
+      await expect(sink.open()).rejects.toThrow("injected");
+      storage.isDown = false;
+      await sink.open();
+      expect(sink.tables().map(({ layout }) => layout)).toEqual(LAYOUTS);
+      await sink.close();
     });
 
     it("stops with CONFLICT when another run moved a table meanwhile", async () => {
