@@ -289,3 +289,22 @@ test("the dashboard shows every metric of the product", async () => {
     METRICS.filter(({ name }) => !graphs.includes(quoted(name))).map(({ name }) => name),
   ).toEqual([]);
 });
+
+test("the constructs work in an app of one's own, without flags or settings", async () => {
+  const { App, Stack } = await import("aws-cdk-lib");
+  const { EventStream, PipelineDashboard, PipelineQuery, StreamPipeline } = await import(
+    "../../../lib/aws/index.js"
+  );
+  const { code } = await import("./support.js");
+  const stack = new Stack(new App(), "Clicks");
+  const events = new EventStream(stack, "Events", { kafka: { kind: "serverless" }, code });
+  const pipeline = new StreamPipeline(stack, "Activity", { code, events });
+  const query = new PipelineQuery(stack, "Query", { pipeline });
+  new PipelineDashboard(stack, "Dashboard", { pipeline, query, alarmEmail: "you@example.com" });
+  const template = templateOf(stack);
+  template.hasResourceProperties("AWS::SNS::Subscription", { Endpoint: "you@example.com" });
+  // What is not said is kept.
+  for (const { DeletionPolicy } of Object.values(template.findResources("AWS::S3::Bucket"))) {
+    expect(DeletionPolicy).toBe("Retain");
+  }
+});
