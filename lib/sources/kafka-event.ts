@@ -261,7 +261,7 @@ function notAscending(from: EventPartition, offset: number): MillpondError {
 function badEnvelope(name: string, found: string): MillpondError {
   return new MillpondError(
     "INPUT",
-    `the Kafka event cannot be read: in "${name}", ${found}. Nothing of that partition was taken; ` +
-      "let an event source mapping make the event",
+    `the Kafka event cannot be read: in "${name}", ${found}. Nothing of that partition was ` +
+      "taken; let an event source mapping make the event",
   );
 }
