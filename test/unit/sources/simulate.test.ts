@@ -62,6 +62,7 @@ describe.each(SIMULATIONS)("%s", (simulation) => {
     const partitionOf = new Map<unknown, number>();
     for (const record of good) {
       const key = fieldsOf(record)[KEYS[simulation]];
+      expect(record.key).toBe(key);
       expect(partitionOf.get(key) ?? record.partition).toBe(record.partition);
       partitionOf.set(key, record.partition);
     }
