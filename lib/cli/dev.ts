@@ -26,7 +26,7 @@ Lambda runs, in this process. Each definition of the pipeline gets an output of 
 out/dev, which begins at the topics' beginning; with --out, one output is continued, and only by
 the definition that began it. Query it while it runs:
 
-  $ millpond query --out out/dev/activity-1a2b3c4d "FROM page_view_counts LIMIT 10"
+  $ millpond query --out out/dev/activity-1a2b3c4d "FROM page_views LIMIT 10"
 
 Examples:
   $ millpond dev pipelines/activity.ts --simulate activity
@@ -48,11 +48,13 @@ export function devCommand(): Command {
         .choices(["file", "aws"])
         .default("file"),
     )
-    .option(
-      "--simulate <simulator>",
-      `send events: ${SIMULATIONS.join(", ")}; <stream>=<simulator> with several streams`,
-      simulateFlag,
-      [],
+    .addOption(
+      new Option(
+        "--simulate <simulator>",
+        `send events: ${SIMULATIONS.join(", ")}; <stream>=<simulator> with several streams`,
+      )
+        .argParser(simulateFlag)
+        .default([], "none"),
     )
     .addOption(
       new Option("--rate <n>", "simulated events a second").argParser(whole(100_000)).default(100),
