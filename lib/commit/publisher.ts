@@ -78,6 +78,8 @@ const ROWS_SHARE_MAX = 4;
 const MERGE_STORE_WORDS_MAX = 1 << 22;
 /** Objects are read piece by piece. */
 const RECENT_BYTES_MAX = 32 * 1024 * 1024;
+/** Reads of a checkpoint that moved on each time; more means that something else is wrong. */
+const LOADS_MAX = 10;
 /** The publisher's state names each of a table's windows (I6). */
 const WINDOWS_MAX = 500_000;
 /** Of a table with more windows than that, none is kept for partitions that are behind. */
@@ -137,10 +139,22 @@ export class Publisher {
   }
 
   async load(): Promise<void> {
-    const item = await this.cell.read();
-    if (item === null) return;
-    this.generation = item.generation;
-    this.state = await this.readState(item);
+    let absent = { generation: 0, key: "" };
+    for (let attempt = 1; attempt <= LOADS_MAX; attempt++) {
+      const item = await this.cell.read();
+      if (item === null) return;
+      this.generation = item.generation;
+      if (absent.generation === item.generation) break;
+      const state = await this.readState(item);
+      if (state !== null) return this.accept(state);
+      // Another publisher may have replaced the object since the read: then read again.
+      absent = { generation: item.generation, key: String(item.attributes.stateKey) };
+    }
+    throw missing(absent.key);
+  }
+
+  private accept(state: PublisherState): void {
+    this.state = state;
     if (this.state.definitionHash === this.definitionHash) return;
     throw new MillpondError(
       "OUTPUT",
@@ -508,11 +522,12 @@ export class Publisher {
     if (typeof previous === "string") await this.objects.delete(previous).catch(() => undefined);
   }
 
-  private async readState(item: CheckpointItem): Promise<PublisherState> {
+  /** Null when the object that the item names does not exist. */
+  private async readState(item: CheckpointItem): Promise<PublisherState | null> {
     const { stateKey } = item.attributes;
     let bytes: Uint8Array | null = item.payload;
     if (typeof stateKey === "string") bytes = await this.objects.get(stateKey);
-    if (bytes === null) throw missing(String(stateKey));
+    if (bytes === null) return null;
     return JSON.parse(Buffer.from(bytes).toString("utf8")) as PublisherState;
   }
 

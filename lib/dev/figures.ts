@@ -4,8 +4,7 @@ import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { Publisher } from "../commit/publisher.js";
 import type { PipelineRuntime } from "../handlers/pipeline-runtime.js";
 import { metaOf } from "../runtime/partition-meta.js";
-import { partitionPrefix } from "../runtime/runner.js";
-import { publisherId } from "../runtime/sink-rounds.js";
+import { partitionPrefix, publisherId } from "../runtime/runner.js";
 
 export interface Figures {
   /** Committed by the processor since the pipeline began. */
@@ -43,7 +42,7 @@ export async function readFigures(
   }
   const publisher = new Publisher({
     ...stores,
-    id: publisherId(definition),
+    id: publisherId(definition.name),
     definitionHash,
     programs: [...programs.values()],
   });

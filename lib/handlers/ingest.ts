@@ -9,7 +9,7 @@ import { MillpondError } from "../errors.js";
 import { emfLine, stdoutLine, type WriteLine } from "../observe/emf.js";
 import { INGEST_PARTITION, type IngestOutcome, ObjectIngest } from "../runtime/object-ingest.js";
 import type { LoadedReferences } from "../runtime/references.js";
-import { partitionId } from "../runtime/runner.js";
+import { partitionId, publisherId } from "../runtime/runner.js";
 import { newObjects } from "../sources/objects/object-event.js";
 import {
   bucketObjects,
@@ -162,7 +162,7 @@ class Ingest {
         pipeline: definition.name,
         program: programs.get(stream)!,
         id: partitionId(definition.name, stream, INGEST_PARTITION),
-        publisherId: `${definition.name}/publisher`,
+        publisherId: publisherId(definition.name),
         definitionHash,
       });
       this.#ingests.set(stream, ingest);

@@ -8,7 +8,7 @@ import type { Pipeline } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { stdoutLine, type WriteLine } from "../observe/emf.js";
 import type { LoadedReferences } from "../runtime/references.js";
-import { partitionId } from "../runtime/runner.js";
+import { partitionId, publisherId } from "../runtime/runner.js";
 import { type SliceOutcome, SliceProcessor } from "../runtime/slice-processor.js";
 import {
   EnvelopeMemory,
@@ -203,7 +203,7 @@ class Processor {
       ...this.#setup.stores,
       program: programs.get(stream)!,
       id,
-      publisherId: `${definition.name}/publisher`,
+      publisherId: publisherId(definition.name),
       partition,
       definitionHash,
       label: `${topic}-${partition}`,

@@ -11,7 +11,7 @@ import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { type AccountingRow, accountingRows, type StreamCounters } from "./accounting.js";
 import { type Manifest, noResults, type OutputPaths, outputPaths, readManifest } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
-import { partitionPrefix } from "./runner.js";
+import { partitionPrefix, publisherId } from "./runner.js";
 
 export interface InspectedPartition {
   readonly topic: string;
@@ -104,7 +104,7 @@ async function publisherState(paths: OutputPaths, manifest: Manifest): Promise<P
   const publisher = new Publisher({
     checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
-    id: `${manifest.definition.name}/publisher`,
+    id: publisherId(manifest.definition.name),
     definitionHash: manifest.definitionHash,
     programs: [],
   });

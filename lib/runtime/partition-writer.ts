@@ -182,10 +182,13 @@ export class PartitionWriter {
     if (!lookIsDue(facts)) return;
     const item = await this.#options.checkpoints.read(this.#options.publisherId);
     warm.releaseUpTo = takenFrom(item?.attributes ?? {}, this.#options.id);
-    warm.commitsSinceLook = 0;
     const left = waiting.filter(({ sequence }) => sequence > warm.releaseUpTo);
     const bytes = left.reduce((sum, entry) => sum + entry.bytes, 0);
-    if (left.length < OUTBOX_WAITING_ENTRIES_MAX && bytes < OUTBOX_WAITING_BYTES_MAX) return;
+    if (left.length < OUTBOX_WAITING_ENTRIES_MAX && bytes < OUTBOX_WAITING_BYTES_MAX) {
+      // Only now: while it is full, every slice looks again.
+      warm.commitsSinceLook = 0;
+      return;
+    }
     throw new MillpondError(
       "LIMIT",
       `"${this.#options.id}" has ${left.length} commits of ${bytes} bytes that the sink has not ` +

@@ -31,6 +31,7 @@ import {
   type PartitionProgress,
   partitionId,
   partitionPrefix,
+  publisherId,
   type Runner,
 } from "./runner.js";
 import { startWorkers } from "./workers.js";
@@ -138,7 +139,7 @@ class Run {
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
       objects: this.objects,
-      id: `${this.definition.name}/publisher`,
+      id: publisherId(this.definition.name),
       definitionHash,
       programs: [...this.programs.values()],
     });

@@ -56,6 +56,11 @@ export function partitionId(pipeline: string, stream: string, partition: number)
   return `${partitionPrefix(pipeline, stream)}${partition}`;
 }
 
+/** Of the checkpoint that says what of the partitions' outboxes has been taken. */
+export function publisherId(pipeline: string): string {
+  return `${pipeline}/publisher`;
+}
+
 export class LocalRunner implements Runner {
   private readonly runs: PartitionRun[];
   private readonly waiting: PartitionRun[];

@@ -19,7 +19,7 @@ import { goneSource } from "./gone-source.js";
 import { metaOf } from "./partition-meta.js";
 import { PartitionRun } from "./partition-run.js";
 import { applySinks, type RunSinks } from "./run-sinks.js";
-import { partitionPrefix } from "./runner.js";
+import { partitionPrefix, publisherId } from "./runner.js";
 
 /** A step's rows are read one object at a time; its partials are in memory until it commits. */
 const STEP: StepBounds = { bytesMax: 64 * 1024 * 1024, entriesMax: 2_000 };
@@ -159,7 +159,7 @@ export class SinkRounds {
     return new Publisher({
       checkpoints,
       objects,
-      id: publisherId(definition),
+      id: publisherId(definition.name),
       definitionHash,
       programs: [...programs.values()],
     });
@@ -170,7 +170,7 @@ export class SinkRounds {
     if (error instanceof MillpondError && error.code === "CONFLICT") return true;
     const mayBe = error instanceof MillpondError && /^(STORAGE|INVARIANT)$/.test(error.code);
     if (!mayBe) return false;
-    const item = await this.#options.checkpoints.read(publisherId(this.#options.definition));
+    const item = await this.#options.checkpoints.read(publisherId(this.#options.definition.name));
     return (item?.generation ?? 0) > loadedGeneration;
   }
 
@@ -348,10 +348,6 @@ export class SinkRounds {
     await this.#publisher.sweep();
     if (lakeIsDue) await sinks.sweep();
   }
-}
-
-export function publisherId(definition: PipelineDefinition): string {
-  return `${definition.name}/publisher`;
 }
 
 function newReport(): RoundsReport {

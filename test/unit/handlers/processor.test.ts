@@ -459,25 +459,33 @@ describe("the outbox", () => {
     expect(Math.max(...lengths)).toBeLessThanOrEqual(32);
   });
 
-  it("stops the processor when it is full; nothing is lost once the sink works again", async () => {
+  it.each([
+    { what: "3000 commits", entries: 3000, bytes: 100 },
+    { what: "20 GiB", entries: 20, bytes: 1024 ** 3 },
+  ])("stops the processor at $what; nothing is lost once the sink works again", async (full) => {
     const stores = memoryStores();
     const { handle } = processorOver(pipeline, stores);
     const id = "clicks-by-page/partitions/clicks/0";
     await handle(eventOf(RECORDS.slice(0, 100)), context);
     const item = (await stores.checkpoints.read(id))!;
-    // As if the sink had been down for 3,000 commits.
-    const [entry] = item.attributes.outbox as unknown[][];
-    const outbox = Array.from({ length: 3000 }, (_, i) => [i + 1, ...entry!.slice(1)]);
-    const full = { ...item.attributes, outbox, nextOutboxSequence: 3001 };
-    const next = { ...item, generation: 2, commitId: "full", attributes: full };
+    // As if the sink had been down for so long.
+    const [[, commitId, , ...times] = []] = item.attributes.outbox as unknown[][];
+    const outbox = Array.from({ length: full.entries }, (_, i) => [
+      i + 1,
+      commitId,
+      full.bytes,
+      ...times,
+    ]);
+    const attributes = { ...item.attributes, outbox, nextOutboxSequence: full.entries + 1 };
+    const next = { ...item, generation: 2, commitId: "full", attributes };
     await stores.checkpoints.compareAndSwap(id, next);
-    for (let attempt = 0; attempt < 2; attempt++) {
+    for (let attempt = 0; attempt < 3; attempt++) {
       await expect(handle(eventOf(RECORDS.slice(100)), context)).rejects.toThrow(
-        /3000 commits .* the limits are 3000 commits .* Kafka keeps them/,
+        /commits of \d+ bytes .* the limits are 3000 commits .* Kafka keeps them/,
       );
     }
     expect((await stores.checkpoints.read(id))?.generation).toBe(2);
-    await setTaken(stores, { [id]: 3000 });
+    await setTaken(stores, { [id]: full.entries });
     await handle(eventOf(RECORDS.slice(100)), context);
     expect((await stores.checkpoints.read(id))?.attributes.outbox).toHaveLength(1);
   });
