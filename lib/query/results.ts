@@ -168,10 +168,11 @@ export class Results {
       const prepared = await this.#one(sql);
       if (prepared.statementType === StatementType.EXPLAIN) {
         // EXPLAIN ANALYZE runs what it explains, so that must be a SELECT itself.
-        const inner = await this.#one(explainedPart(sql) ?? "");
-        refuseUnlessSelect(inner);
+        const explained = explainedPart(sql) ?? "";
+        const inner = await this.#one(explained);
+        await this.#refuseUnlessReading(inner, explained);
         inner.destroySync();
-      } else refuseUnlessSelect(prepared);
+      } else await this.#refuseUnlessReading(prepared, sql);
       bind(prepared, parameters);
       return prepared;
     } catch (error) {
@@ -184,6 +185,24 @@ export class Results {
     const statements = await this.#connection.extractStatements(sql);
     if (statements.count > 1) throw refused(`it has ${statements.count} statements`);
     return statements.prepare(0);
+  }
+
+  /** A SELECT may call functions that do more than read, which no setting locks. */
+  async #refuseUnlessReading(
+    { statementType }: DuckDBPreparedStatement,
+    sql: string,
+  ): Promise<void> {
+    if (statementType !== StatementType.SELECT) {
+      throw refused(`it is ${StatementType[statementType]}`);
+    }
+    const reader = await this.#connection.runAndReadAll("SELECT json_serialize_sql($1::VARCHAR)", [
+      sql,
+    ]);
+    const tree = String(reader.getRows()[0]?.[0]);
+    // Some SELECTs (PIVOT) have no tree: then the word alone is enough.
+    const hasTree = tree.startsWith('{"error":false');
+    const found = hasTree ? ACTING_CALL.exec(tree) : ACTING_WORD.exec(sql);
+    if (found !== null) throw refused(`"${found[1]}" does more than read`);
   }
 
   async #attach(file: string): Promise<void> {
@@ -209,11 +228,17 @@ export class Results {
   }
 }
 
-function refuseUnlessSelect({ statementType }: DuckDBPreparedStatement): void {
-  if (statementType !== StatementType.SELECT) {
-    throw refused(`it is ${StatementType[statementType]}`);
-  }
-}
+/**
+ * Functions that change what later queries do or who sees them (logs and profiles, also in files,
+ * the lack of which then fails every query), run SQL that only comes to be while they run, or read
+ * memory by its address.
+ */
+const ACTING =
+  "((?:enable|disable|verify)_\\w+|truncate_duckdb_logs|write_log|checkpoint|force_checkpoint|" +
+  "query|query_table|json_execute_serialized_sql|arrow_scan|arrow_scan_dumb)";
+/** In the tree that DuckDB makes of a statement, where quotes inside of text are escaped. */
+const ACTING_CALL = new RegExp(`"function_name":"${ACTING}"`, "i");
+const ACTING_WORD = new RegExp(`\\b${ACTING}\\b`, "i");
 
 /** Quoted text, comments, and single characters: enough to tell what is SQL and what is text. */
 const TOKEN =

@@ -181,6 +181,15 @@ describe.skipIf(missing !== null)(title, () => {
     "SELECT 1; SELECT 2",
     "FROM query('COPY pages TO ''s3://BUCKET/stolen.parquet''')",
     "SELECT getenv('AWS_SECRET_ACCESS_KEY')",
+    "FROM duckdb_secrets(redact = false)",
+    "FROM enable_logging()",
+    "FROM system.main.\"Enable_Logging\"(storage = 'file', storage_config = {'path': '/tmp/x'})",
+    "SELECT 1 WHERE EXISTS (FROM enable_profiling(save_location = '/tmp/x.txt'))",
+    "PIVOT (FROM enable_logging()) ON Success IN (true) USING count(*)",
+    "EXPLAIN ANALYZE FROM enable_logging()",
+    "FROM query('FROM enable_' || 'logging()')",
+    "FROM json_execute_serialized_sql(json_serialize_sql('FROM enable_logging()'))",
+    "FROM force_checkpoint('results')",
   ];
 
   test.each(attempts)("refused: %s", async (attempt) => {
@@ -193,6 +202,15 @@ describe.skipIf(missing !== null)(title, () => {
     }
     const stolen = new GetObjectCommand({ Bucket: bucket, Key: "stolen.parquet" });
     await expect(s3.send(stolen)).rejects.toMatchObject({ name: "NoSuchKey" });
+  });
+
+  test("names and text that look like functions that act are names and text", async () => {
+    const sql = "SELECT 'enable_logging()' AS query, $t AS checkpoint FROM pages LIMIT 1";
+    const answer = await ask({ sql, parameters: { t: '"function_name":"query"' } });
+    const row = { query: "enable_logging()", checkpoint: '"function_name":"query"' };
+    expect(JSON.parse(answer.body)).toEqual([row]);
+    const pivot = "PIVOT pages ON page IN ('/1', '/2') USING count(*)";
+    expect((await ask({ sql: pivot })).statusCode).toBe(200);
   });
 
   test("a Parquet answer can't be made to write elsewhere", async () => {
