@@ -11,9 +11,14 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { CloudFormationClient, DescribeStacksCommand } from "@aws-sdk/client-cloudformation";
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
-import { App } from "aws-cdk-lib";
+import {
+  App,
+  CfnResource,
+  CliCredentialsStackSynthesizer,
+  type IReusableStackSynthesizer,
+} from "aws-cdk-lib";
 import { Kafka, logLevel } from "kafkajs";
-import { appSettings } from "../../lib/aws/app-settings.js";
+import { type AppSettings, appSettings } from "../../lib/aws/app-settings.js";
 import { bundlePipeline } from "../../lib/aws/bundle.js";
 import { PipelineStack, stackName } from "../../lib/aws/pipeline-stack.js";
 import {
@@ -40,6 +45,8 @@ export interface CloudOptions {
   readonly pipeline: string;
   /** Further variables of the emulator, and so of the functions it runs. */
   readonly env?: Readonly<Record<string, string>>;
+  /** The emulator enforces what functions' roles allow, but for statements named here. */
+  readonly enforced?: { readonly without: readonly string[] };
 }
 
 export class Cloud {
@@ -62,18 +69,25 @@ export class Cloud {
   }
 
   /** Sets this process's AWS variables to the emulator's. */
-  static async start({ context = {}, pipeline, env = {} }: CloudOptions): Promise<Cloud> {
+  static async start(options: CloudOptions): Promise<Cloud> {
+    const { context = {}, pipeline, env = {}, enforced } = options;
     const kafka = await startKafka();
-    const aws = await startMinistack({ kafkaBootstrap: kafka.bootstrap, env });
+    const aws = await startMinistack({
+      kafkaBootstrap: kafka.bootstrap,
+      env,
+      auth: enforced !== undefined,
+    });
     Object.assign(process.env, aws.env);
     const scratch = mkdtempSync(path.join(tmpdir(), "millpond-cloud-"));
     const cdk = new CdkCommand(aws.env, scratch);
-    const name = await synthesize(scratch, pipeline, {
+    const settings = appSettings({
       profile: "localstack",
       architecture: process.arch === "arm64" ? "arm64" : "x64",
       bootstrapServers: kafka.bootstrap,
       ...context,
+      pipeline,
     });
+    const name = await synthesize(scratch, settings, enforced);
     await cdk.bootstrap();
     await cdk.deploy();
     return new Cloud(kafka, aws, await outputsOf(name), scratch);
@@ -141,20 +155,68 @@ export class Cloud {
 /** Synthesises the app into `<scratch>/cdk.out`; returns the stack's name. */
 async function synthesize(
   scratch: string,
-  file: string,
-  context: Readonly<Record<string, string>>,
+  settings: AppSettings,
+  enforced: CloudOptions["enforced"],
 ): Promise<string> {
-  const settings = appSettings({ ...context, pipeline: file });
-  const code = await bundlePipeline(path.join(ROOT, file), {
+  const code = await bundlePipeline(path.join(ROOT, settings.pipeline), {
     architecture: settings.architecture,
     outDir: path.join(scratch, "bundles"),
   });
-  const app = new App({ outdir: path.join(scratch, "cdk.out") });
+  const app = new App({
+    outdir: path.join(scratch, "cdk.out"),
+    // With the caller's credentials: the emulator does not let the CDK's own roles do their work.
+    ...(enforced !== undefined && {
+      defaultStackSynthesizer: new CliCredentialsStackSynthesizer() as IReusableStackSynthesizer,
+    }),
+  });
   const name = stackName(code, settings);
-  new PipelineStack(app, name, { settings, code });
+  const stack = new PipelineStack(app, name, { settings, code });
+  if (enforced !== undefined) {
+    allowPlainHttp(stack);
+    dropStatements(stack, enforced.without);
+  }
   app.synth();
   return name;
 }
+
+interface PolicyDocument {
+  readonly Statement: readonly { readonly Sid?: string; readonly Effect: string }[];
+}
+
+function policiesOf(stack: PipelineStack, type: RegExp): [CfnResource, PolicyDocument][] {
+  return stack.node.findAll().flatMap((construct): [CfnResource, PolicyDocument][] => {
+    if (!(construct instanceof CfnResource) || !type.test(construct.cfnResourceType)) return [];
+    return [[construct, stack.resolve(Object(construct).policyDocument)]];
+  });
+}
+
+function setStatements(resource: CfnResource, Statement: PolicyDocument["Statement"]): void {
+  resource.addPropertyOverride("PolicyDocument", { Version: "2012-10-17", Statement });
+}
+
+/** Takes statements out of roles' policies: what needs them must fail then. */
+function dropStatements(stack: PipelineStack, sids: readonly string[]): void {
+  for (const [resource, { Statement }] of policiesOf(stack, /::IAM::Policy$/)) {
+    const kept = Statement.filter(({ Sid = "" }) => !sids.includes(Sid));
+    if (kept.length < Statement.length) setStatements(resource, kept);
+  }
+}
+
+/** The emulator has no TLS, which buckets, queues and topics otherwise insist on. */
+function allowPlainHttp(stack: PipelineStack): void {
+  const types = /::(BucketPolicy|QueuePolicy|TopicPolicy)$/;
+  for (const [resource, { Statement }] of policiesOf(stack, types)) {
+    setStatements(
+      resource,
+      Statement.map((statement) =>
+        statement.Effect === "Deny" ? { ...statement, ...NOTHING } : statement,
+      ),
+    );
+  }
+}
+
+/** A denial that is about no action. */
+const NOTHING = { Action: "none:None" };
 
 /** The real command line, in a folder without a cdk.json. */
 class CdkCommand {
