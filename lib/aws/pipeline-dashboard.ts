@@ -262,8 +262,10 @@ function functionRules(pipeline: StreamPipeline): AlarmRule[] {
   ];
 }
 
-function queueRules({ storage, incomingDeadLetters, processor }: StreamPipeline): AlarmRule[] {
+function queueRules(pipeline: StreamPipeline): AlarmRule[] {
+  const { storage, incomingDeadLetters } = pipeline;
   const period = PERIOD;
+  const batchesGivenUp = pipeline.metricBatchesGivenUp({ period });
   return [
     {
       name: "InvocationsLost",
@@ -281,21 +283,19 @@ function queueRules({ storage, incomingDeadLetters, processor }: StreamPipeline)
       what: "An object was refused by ingest 20 times.",
       todo: "read ingest's log for its key; when mended, redrive the dead-letter queue.",
     },
-    {
-      name: "BatchesGivenUp",
-      metric: new cloudwatch.Metric({
-        namespace: "AWS/Lambda",
-        metricName: "OnFailureDestinationDeliveredEventCount",
-        dimensionsMap: { FunctionName: processor.functionName },
-        statistic: cloudwatch.Stats.SUM,
-        period,
-      }),
-      threshold: 1,
-      periods: 1,
-      what: "Lambda gave records up: they are in the bucket beneath aws/lambda/, in no table.",
-      todo: "mend the cause, send these records again, and think about retries without a limit.",
-    },
+    ...(batchesGivenUp === undefined ? [] : [givenUpRule(batchesGivenUp)]),
   ];
+}
+
+function givenUpRule(metric: cloudwatch.IMetric): AlarmRule {
+  return {
+    name: "BatchesGivenUp",
+    metric,
+    threshold: 1,
+    periods: 1,
+    what: "Lambda gave records up: they are in the bucket beneath aws/lambda/, in no table.",
+    todo: "mend the cause, send these records again, and think about retries without a limit.",
+  };
 }
 
 function throttledWrites({ storage }: StreamPipeline): cloudwatch.Metric {

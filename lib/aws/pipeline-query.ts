@@ -25,7 +25,10 @@ export interface PipelineQueryProps {
  */
 export class PipelineQuery extends Construct {
   readonly handler: lambda.Function;
-  /** Callers need `lambda:InvokeFunctionUrl`, and sign with their credentials. */
+  /**
+   * Callers need `lambda:InvokeFunctionUrl` and `lambda:InvokeFunction`, and sign with their
+   * credentials.
+   */
   readonly url: lambda.FunctionUrl;
 
   constructor(scope: Construct, id: string, props: PipelineQueryProps) {

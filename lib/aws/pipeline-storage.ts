@@ -89,7 +89,7 @@ export class PipelineStorage extends Construct {
         "ForAllValues:StringEquals": { "dynamodb:LeadingKeys": [this.props.pipeline] },
       },
     });
-    this.grantKey(grantee);
+    this.grantKey(grantee, "write");
   }
 
   /** Objects beneath a prefix; `prefix` ends with "/", or names one object. */
@@ -108,7 +108,7 @@ export class PipelineStorage extends Construct {
         conditions: { StringLikeIfExists: { "s3:prefix": [objects] } },
       });
     }
-    this.grantKey(grantee);
+    this.grantKey(grantee, actions.includes("PutObject") ? "write" : "read");
     if (!objects.endsWith("*")) return;
     acknowledgeWildcard(
       grantee.grantPrincipal,
@@ -118,9 +118,13 @@ export class PipelineStorage extends Construct {
   }
 
   /** Data in table and bucket is under this key. */
-  grantKey(grantee: iam.IGrantable): void {
-    this.add(grantee, "Key", {
-      actions: ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey"],
+  private grantKey(grantee: iam.IGrantable, access: "read" | "write"): void {
+    const isWriting = access === "write";
+    this.add(grantee, isWriting ? "WriteByKey" : "ReadByKey", {
+      actions: [
+        ...["kms:Decrypt", "kms:DescribeKey"],
+        ...(isWriting ? ["kms:Encrypt", "kms:GenerateDataKey"] : []),
+      ],
       resources: [this.props.key.keyArn],
     });
   }

@@ -78,8 +78,11 @@ export interface StreamPipelineProps {
 const PROCESSOR_TIMEOUT = Duration.minutes(5);
 const SINK_TIMEOUT = Duration.minutes(10);
 const INGEST_TIMEOUT = Duration.minutes(10);
-/** As SQS wants it: six times the function's own. */
-const INGEST_VISIBILITY = Duration.minutes(60);
+/**
+ * A message comes again after it: an object that took longer than one invocation goes on then, so
+ * it is little more than Lambda's least, the function's own timeout.
+ */
+const INGEST_VISIBILITY = Duration.minutes(11);
 /** Once a minute the producer goes on where it stopped. */
 const PRODUCER_TIMEOUT = Duration.minutes(5);
 
@@ -118,7 +121,7 @@ export class StreamPipeline extends Construct {
   readonly incomingDeadLetters: sqs.Queue;
   /** Rules that run the sink, and the producer if it has a schedule. */
   readonly schedules: readonly events.Rule[];
-  readonly consumerGroup: string;
+  private readonly groupPrefix: string;
   readonly logRetention: logs.RetentionDays;
   readonly removalPolicy: RemovalPolicy;
   private readonly props: StreamPipelineProps;
@@ -133,7 +136,7 @@ export class StreamPipeline extends Construct {
     this.events = props.events;
     this.removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
     this.logRetention = props.logRetention ?? logs.RetentionDays.ONE_MONTH;
-    this.consumerGroup = `millpond-${this.pipelineName}-${props.stage ?? "dev"}`;
+    this.groupPrefix = `millpond-${this.pipelineName}-${props.stage ?? "dev"}`;
     this.key = props.encryptionKey ?? this.makeKey();
     const { pipelineName: pipeline, key, removalPolicy } = this;
     this.storage = new PipelineStorage(this, "Storage", { pipeline, key, removalPolicy });
@@ -179,6 +182,40 @@ export class StreamPipeline extends Construct {
       statistic: cloudwatch.Stats.MAXIMUM,
       ...options,
     });
+  }
+
+  /**
+   * Records that were given up, over all mappings; without pollers of one's own (`pollers`) none
+   * is, and there is no metric.
+   */
+  metricBatchesGivenUp(options: cloudwatch.MetricOptions = {}): cloudwatch.IMetric | undefined {
+    if (this.props.pollers === undefined || this.mappings.length === 0) return undefined;
+    const usingMetrics = Object.fromEntries(
+      this.mappings.map(({ attrId }, at) => [
+        `m${at}`,
+        new cloudwatch.Metric({
+          namespace: "AWS/Lambda",
+          metricName: "OnFailureDestinationDeliveredEventCount",
+          dimensionsMap: { EventSourceMappingUUID: attrId },
+          statistic: cloudwatch.Stats.SUM,
+          ...options,
+        }),
+      ]),
+    );
+    const terms = Object.keys(usingMetrics).map((name) => `FILL(${name}, 0)`);
+    return new cloudwatch.MathExpression({
+      expression: terms.join(" + "),
+      usingMetrics,
+      ...(options.period !== undefined && { period: options.period }),
+    });
+  }
+
+  /**
+   * The group that Lambda's pollers read a stream with. Lambda wants one of its own for each mapping
+   * (developer guide, "Customizable consumer group ID").
+   */
+  consumerGroup(stream: string): string {
+    return `${this.groupPrefix}-${stream}`;
   }
 
   /** Lets a principal read the lake and the database. */
@@ -240,7 +277,7 @@ export class StreamPipeline extends Construct {
     this.grantState(processor);
     if (this.props.polledByLambda === false) return processor;
     for (const { name } of this.code.definition.streams) {
-      source.grantConsume(processor, name, this.consumerGroup);
+      source.grantConsume(processor, name, this.consumerGroup(name));
     }
     if (processor.role !== undefined && source.network !== undefined) {
       allowInterfaces(processor.role);
@@ -440,7 +477,7 @@ export class StreamPipeline extends Construct {
         batchSize: this.props.batchSize ?? BATCH_SIZE,
         maximumBatchingWindowInSeconds: this.window().toSeconds(),
         destinationConfig: { onFailure: { destination: this.storage.bucket.bucketArn } },
-        ...this.source(),
+        ...this.source(name),
         ...pollerProps(this.props.pollers),
       });
       mapping.node.addDependency(this.processor, this.events.addTopic(name));
@@ -452,9 +489,9 @@ export class StreamPipeline extends Construct {
     return this.props.batchingWindow ?? Duration.seconds(5);
   }
 
-  private source(): Partial<lambda.CfnEventSourceMappingProps> {
+  private source(stream: string): Partial<lambda.CfnEventSourceMappingProps> {
     const { kafka, clusterArn } = this.events;
-    const group = { consumerGroupId: this.consumerGroup };
+    const group = { consumerGroupId: this.consumerGroup(stream) };
     if (kafka.kind !== "self-managed") {
       return {
         ...(clusterArn !== undefined && { eventSourceArn: clusterArn }),

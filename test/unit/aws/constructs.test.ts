@@ -1,7 +1,11 @@
 /** What the stack consists of, for each kind of Kafka: only what a change could break unseen. */
+import { App, type Stack } from "aws-cdk-lib";
 import { Match, type Template } from "aws-cdk-lib/assertions";
 import { describe, expect, test } from "vitest";
-import { MODES, stackOf, templateOf } from "./support.js";
+import { appSettings } from "../../../lib/aws/app-settings.js";
+import { PipelineStack } from "../../../lib/aws/pipeline-stack.js";
+import { lake, minutes, pipeline, stream, string, timestamp } from "../../../lib/index.js";
+import { code, MODES, stackOf, templateOf } from "./support.js";
 
 const templates = new Map<string, Template>();
 
@@ -39,6 +43,21 @@ function kafkaMapping(template: Template): Properties {
   return propertiesOf(template, "AWS::Lambda::EventSourceMapping").find(
     (mapping) => mapping.Topics !== undefined,
   )!;
+}
+
+/** A stack of a pipeline that reads two topics. */
+function twoStreams(): Stack {
+  const schema = { id: string(), at: timestamp() };
+  const [orders, clicks] = ["orders", "clicks"].map((name) =>
+    stream(name, { schema, eventTime: "at", lateness: minutes(1) }),
+  );
+  const { definition } = pipeline(
+    "shop",
+    { all_orders: orders!.rows(), all_clicks: clicks!.rows() },
+    { sinks: [lake()] },
+  );
+  const settings = appSettings(MODES.serverless!);
+  return new PipelineStack(new App(), "Shop", { settings, code: { ...code, definition } });
 }
 
 const interfaceEndpoints = (template: Template): number =>
@@ -129,13 +148,35 @@ describe.each(Object.keys(MODES))("%s", (mode) => {
     template.hasResourceProperties("AWS::Events::Rule", { ScheduleExpression: "rate(1 minute)" });
   });
 
+  test("who only reads can't encrypt", () => {
+    const decrypting = statementsOf(template).filter(({ Sid }) => Sid === "ReadByKey");
+    expect(decrypting.map(actionsOf)).toEqual(
+      decrypting.map(() => ["kms:Decrypt", "kms:DescribeKey"]),
+    );
+    const query = Object.entries(template.findResources("AWS::IAM::Policy")).filter(([id]) =>
+      id.startsWith("Query"),
+    );
+    expect(query).toHaveLength(1);
+    expect(JSON.stringify(query)).not.toMatch(/kms:(Encrypt|GenerateDataKey)/);
+  });
+
+  test("an object that takes more than one invocation goes on within a minute", () => {
+    const [ingest] = propertiesOf(template, "AWS::Lambda::Function").filter(({ Description }) =>
+      String(Description).includes("ingest"),
+    );
+    template.hasResourceProperties("AWS::SQS::Queue", {
+      VisibilityTimeout: Number(ingest?.Timeout) + 60,
+      RedrivePolicy: Match.objectLike({ maxReceiveCount: 20 }),
+    });
+  });
+
   test("queries need a signature", () => {
     template.hasResourceProperties("AWS::Lambda::Url", { AuthType: "AWS_IAM" });
   });
 
   test("every alarm tells someone what to do", () => {
     const alarms = propertiesOf(template, "AWS::CloudWatch::Alarm");
-    expect(alarms.length).toBeGreaterThanOrEqual(11);
+    expect(alarms.length).toBeGreaterThanOrEqual(10);
     for (const alarm of alarms) {
       expect(alarm.AlarmDescription).toMatch(/^[A-Z].+\. What to do: .+\.$/);
       expect(alarm.AlarmActions).toHaveLength(1);
@@ -152,7 +193,9 @@ describe("the event source mapping", () => {
       StartingPosition: "TRIM_HORIZON",
       BatchSize: 10_000,
       MaximumBatchingWindowInSeconds: 5,
-      AmazonManagedKafkaEventSourceConfig: { ConsumerGroupId: "millpond-activity-dev" },
+      AmazonManagedKafkaEventSourceConfig: {
+        ConsumerGroupId: "millpond-activity-dev-user_activity",
+      },
     });
     for (const name of ["ProvisionedPollerConfig", "FunctionResponseTypes"]) {
       expect(mapping[name]).toBeUndefined();
@@ -172,6 +215,39 @@ describe("the event source mapping", () => {
     template.hasResourceProperties("AWS::Lambda::Function", {
       Environment: { Variables: Match.objectLike({ MILLPOND_PARTIAL_BATCH: "true" }) },
     });
+  });
+
+  test("each of several streams is read by a group of its own", () => {
+    const mappings = propertiesOf(templateOf(twoStreams()), "AWS::Lambda::EventSourceMapping");
+    const groups = mappings.flatMap((mapping) => {
+      const config = mapping.AmazonManagedKafkaEventSourceConfig as Properties | undefined;
+      return config?.ConsumerGroupId ?? [];
+    });
+    expect(groups).toEqual(["millpond-shop-dev-orders", "millpond-shop-dev-clicks"]);
+  });
+
+  test("records given up by any mapping ring; where none are, nothing is watched", () => {
+    const template = templateFor("provisioned with pollers of its own");
+    const [mapping] = Object.entries(
+      template.findResources("AWS::Lambda::EventSourceMapping"),
+    ).flatMap(([id, { Properties }]) => (Properties.Topics === undefined ? [] : id));
+    const givenUp = "OnFailureDestinationDeliveredEventCount";
+    template.hasResourceProperties("AWS::CloudWatch::Alarm", {
+      Metrics: Match.arrayWith([
+        Match.objectLike({
+          MetricStat: Match.objectLike({
+            Metric: Match.objectLike({
+              MetricName: givenUp,
+              Dimensions: [
+                { Name: "EventSourceMappingUUID", Value: { "Fn::GetAtt": [mapping, "Id"] } },
+              ],
+            }),
+          }),
+        }),
+      ]),
+    });
+    const onDemand = propertiesOf(templateFor("provisioned"), "AWS::CloudWatch::Alarm");
+    expect(JSON.stringify(onDemand)).not.toContain(givenUp);
   });
 
   test("provisioned with retries gives up what fails", () => {
