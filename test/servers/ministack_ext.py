@@ -8,7 +8,7 @@ SecurityGroupEgress}, AWS::MSK::{ServerlessCluster,Cluster,Configuration,Cluster
 Kafka members of AWS::Lambda::EventSourceMapping, so that GetEventSourceMapping returns them; adds
 the MSK V2 API (CreateClusterV2, DescribeClusterV2).
 """
-import json, os, sys, threading, uuid
+import json, re, os, sys, threading, uuid
 from ministack.services.cloudformation import provisioners as P
 from ministack.services import msk, lambda_svc as L
 from ministack.core.responses import get_account_id, get_region
@@ -28,6 +28,7 @@ def simple(prefix, attrs=lambda pid, props: {}):
 
 H.setdefault("AWS::EC2::EIP", simple("eipalloc", lambda pid, p: {"AllocationId": pid, "PublicIp": "203.0.113.10"}))
 H.setdefault("AWS::EC2::NatGateway", simple("nat", lambda pid, p: {"NatGatewayId": pid}))
+H.setdefault("AWS::EC2::FlowLog", simple("fl", lambda pid, p: {"Id": pid}))
 H.setdefault("AWS::EC2::SecurityGroupIngress", simple("sgr", lambda pid, p: {"Id": pid}))
 H.setdefault("AWS::EC2::SecurityGroupEgress", simple("sgr", lambda pid, p: {"Id": pid}))
 
@@ -105,7 +106,30 @@ async def handle_request(method, path, headers, body, query_params):
                 return 200, {"Content-Type": "application/json"}, json.dumps({"clusterInfo": v2(i)}).encode()
             return 200, {"Content-Type": "application/json"}, json.dumps({"clusterInfoList": [v2(i) for i in msk._clusters.values()]}).encode()
     return await _orig_handle(method, path, headers, body, query_params)
-msk.handle_request = handle_request
+
+# Topics of MSK's API: kept, not made on a broker.
+_topics = {}
+_TOPICS_RE = re.compile(r"^/v1/clusters/(.+?)/topics(?:/([^/]+))?$")
+_handle_clusters = handle_request
+async def handle_topics(method, path, headers, body, query_params):
+    m = _TOPICS_RE.match(path)
+    if not m:
+        return await _handle_clusters(method, path, headers, body, query_params)
+    from urllib.parse import unquote
+    arn, topic = unquote(m.group(1)), unquote(m.group(2) or "")
+    if arn not in msk._clusters:
+        return msk._not_found(f"Cluster {arn} not found.")
+    request = json.loads(body or b"{}")
+    if method == "POST":
+        topic = request["topicName"]
+        _topics[(arn, topic)] = {"topicName": topic, "status": "ACTIVE",
+                                 **{k: request[k] for k in ("partitionCount", "replicationFactor", "configs") if k in request}}
+    elif (arn, topic) not in _topics:
+        return msk._not_found(f"Topic {topic} not found.")
+    elif method == "PUT":
+        _topics[(arn, topic)].update(request)
+    return 200, {"Content-Type": "application/json"}, json.dumps(_topics[(arn, topic)]).encode()
+msk.handle_request = handle_topics
 
 # --- metric-math alarms: keep the alarm, watch its first plain metric ---------------------------
 _orig_alarm_record = P._cw_metric_alarm_record
