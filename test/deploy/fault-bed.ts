@@ -2,8 +2,6 @@
  * A deployed stack whose functions reach DynamoDB and S3 through a proxy that plays faults, fed in
  * portions; after each the tables are held against the reference over the whole topic.
  */
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import {
   GetFunctionConfigurationCommand,
   LambdaClient,
@@ -23,7 +21,6 @@ import { readRows } from "../reference/rows.js";
 import { type FaultyProxy, startFaultyProxy } from "../servers/faulty-proxy.js";
 import { Cloud, saveTopic } from "./cloud.js";
 
-const run = promisify(execFile);
 const TOPIC = "user_activity";
 const EVENT_RATE = 50;
 const WAIT = { timeout: 300_000, interval: 50 } as const;
@@ -120,23 +117,6 @@ export class FaultBed {
 
   async stopPolling(): Promise<void> {
     await Promise.all(this.mappings.splice(0).map((mapping) => mapping.stop()));
-  }
-
-  /** The emulator's children that run functions' code. */
-  async functionProcesses(): Promise<number[]> {
-    const { stdout } = await run("ps", ["-A", "-o", "pid=,ppid=,args="]);
-    return stdout.split("\n").flatMap((line) => {
-      const [pid, parent, ...args] = line.trim().split(/\s+/);
-      const isOurs = Number(parent) === this.cloud.aws.pid && args.join(" ").includes("_worker");
-      return isOurs ? [Number(pid)] : [];
-    });
-  }
-
-  /** All of them, at once, with SIGKILL; returns how many. */
-  async killFunctions(): Promise<number> {
-    const pids = await this.functionProcesses();
-    for (const pid of pids) process.kill(pid, "SIGKILL");
-    return pids.length;
   }
 
   /** Publishes what is open and compares every table, and what the lake keeps as read. */

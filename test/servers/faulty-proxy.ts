@@ -34,6 +34,8 @@ export interface ProxiedRequest {
   readonly headers: IncomingHttpHeaders;
   /** The DynamoDB operation, or the method for S3. */
   readonly operation: string;
+  /** The client's end of the connection. */
+  readonly clientPort: number;
 }
 
 export interface FaultyProxy {
@@ -71,9 +73,10 @@ export async function startFaultyProxy(target: string): Promise<FaultyProxy> {
 }
 
 function describe(incoming: IncomingMessage): ProxiedRequest {
-  const { method = "", url = "", headers } = incoming;
+  const { method = "", url = "", headers, socket } = incoming;
+  const clientPort = socket.remotePort ?? 0;
   const dynamoDb = String(headers["x-amz-target"] ?? "").split(".")[1];
-  return { method, path: url, headers, operation: dynamoDb ?? method };
+  return { method, path: url, headers, operation: dynamoDb ?? method, clientPort };
 }
 
 async function serve(
