@@ -3,6 +3,7 @@
  * the sink woken by the table's stream, results equal to the reference, answers by the query.
  */
 import { DynamoDBClient, QueryCommand } from "@aws-sdk/client-dynamodb";
+import { GetFunctionConfigurationCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { ListObjectsV2Command, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import activity from "../../pipelines/activity.js";
@@ -67,7 +68,7 @@ describe.skipIf(missing !== null)(title, () => {
 
   test("alarms and dashboard are there", async () => {
     const alarms = (await cloudwatch("DescribeAlarms")).match(/<AlarmName>/g) ?? [];
-    expect(alarms.length).toBeGreaterThanOrEqual(11);
+    expect(alarms.length).toBeGreaterThanOrEqual(10);
     expect(await cloudwatch("ListDashboards")).toContain(cloud.output("DashboardName"));
   });
 
@@ -121,6 +122,35 @@ describe.skipIf(missing !== null)(title, () => {
     },
     LONG_MS,
   );
+
+  /** Messages that a function has logged, as CloudWatch Logs keeps them. */
+  async function logged(output: string): Promise<string[]> {
+    const lambda = new LambdaClient({});
+    const { LoggingConfig } = await lambda.send(
+      new GetFunctionConfigurationCommand({ FunctionName: cloud.output(output) }),
+    );
+    lambda.destroy();
+    const scope = "test/20260101/us-east-1/logs/aws4_request";
+    const response = await fetch(cloud.aws.endpoint, {
+      method: "POST",
+      headers: {
+        authorization: `AWS4-HMAC-SHA256 Credential=${scope}`,
+        "content-type": "application/x-amz-json-1.1",
+        "x-amz-target": "Logs_20140328.FilterLogEvents",
+      },
+      body: JSON.stringify({ logGroupName: LoggingConfig?.LogGroup }),
+    });
+    const { events = [] } = (await response.json()) as { events?: { message: string }[] };
+    return events.flatMap(({ message }) => message.split("\n"));
+  }
+
+  test("the processor's metrics are in its log, in CloudWatch's format", async () => {
+    const lines = (await logged("Processor")).filter((line) => line.includes("CloudWatchMetrics"));
+    const documents = lines.map((line) => JSON.parse(line.slice(line.indexOf("{"))));
+    const read = documents.flatMap(({ RecordsRead = [] }) => RecordsRead);
+    expect(read.reduce((sum: number, value: number) => sum + value, 0)).toBe(records);
+    expect(documents[0]).toMatchObject({ Pipeline: "activity" });
+  });
 
   test(
     "the sink is woken by the table's stream: results show without being asked for",
