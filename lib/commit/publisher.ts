@@ -57,6 +57,11 @@ export interface RoundOptions {
   /** Every sink has taken the publications up to this sequence. */
   readonly sinksTookUpTo: number;
   /**
+   * About so many bytes are published at a time, for they are in memory until the commit; what is
+   * due beyond that is for the next round (`isBehind`). No bound unless told.
+   */
+  readonly bytesMax?: number;
+  /**
    * Event time from which a table's windows may still be brought by partitions that are behind, in
    * epoch ms; those that `reviseFor` lets go are kept for them. Default: every partition that there
    * will be is known, and `reviseFor` decides.
@@ -95,6 +100,8 @@ export class Publisher {
   state: PublisherState;
   /** Of the checkpoint as last read or written; a greater one stored means another publisher. */
   generation = 0;
+  /** Windows that are due were left to the next round. */
+  isBehind = false;
   private readonly cell: CheckpointCell;
   private readonly objects: ObjectStore;
   private readonly tables: ReadonlyMap<string, WindowedTable>;
@@ -104,6 +111,8 @@ export class Publisher {
   /** What this round's object will hold, by place. */
   private batches = new Map<number, Uint8Array>();
   private batchBytes = 0;
+  /** Of this round: how many `batchBytes` were taken, and how many may be published with them. */
+  private publishing = { from: 0, max: Number.POSITIVE_INFINITY };
   private objectKey = "";
   private takenKeys: string[] = [];
   private divided: (Omit<Place, "length"> & DividedBatch) | null = null;
@@ -176,6 +185,9 @@ export class Publisher {
     const next = structuredClone(this.state);
     const taken = await this.takeOutboxes(next, options.partitions);
     const moved = this.moveWatermarks(next, options.partitions);
+    this.isBehind = false;
+    const { bytesMax = Number.POSITIVE_INFINITY } = options;
+    this.publishing = { from: this.batchBytes, max: bytesMax };
     for (const [name, windowed] of this.tables) {
       if (windowed.plan.session) continue;
       await this.publishWindows(next, name, windowed, options.flush(name));
@@ -376,7 +388,9 @@ export class Publisher {
       .filter((window) => window.dirty && (flush || window.start + sizeMs <= passed))
       .sort((a, b) => a.start - b.start);
     const fresh = due.filter((window) => window.published === null);
-    for (const run of runsOf(fresh)) {
+    const revised = due.filter((window) => window.published !== null);
+    for (const run of runsOf(fresh, Math.min(MERGE_BYTES_MAX, this.publishing.max))) {
+      if (this.leavesRest()) return;
       const store = this.merge(name, plan, await this.partialsOf(run));
       const events = eventsByStart(store);
       const published = this.publish(next, name, firstRevision(windowRows(store, sizeMs)));
@@ -384,9 +398,17 @@ export class Publisher {
         Object.assign(window, { published, dirty: false, events: events.get(window.start) ?? 0 });
       }
     }
-    for (const window of due.filter((w) => !fresh.includes(w))) {
+    for (const window of revised) {
+      if (this.leavesRest()) return;
       await this.republish(next, name, plan, window);
     }
+  }
+
+  /** Whether this round has published enough; windows that stay dirty are the next one's. */
+  private leavesRest(): boolean {
+    if (this.batchBytes - this.publishing.from < this.publishing.max) return false;
+    this.isBehind = true;
+    return true;
   }
 
   private async republish(
@@ -588,12 +610,13 @@ function totals(state: PublisherState, table: string): TableTotals {
   return state.totals[table]!;
 }
 
-function* runsOf(windows: readonly WindowEntry[]): Generator<WindowEntry[]> {
+/** In their order; of at most so many partial bytes, or of one window. */
+function* runsOf(windows: readonly WindowEntry[], bytesMax: number): Generator<WindowEntry[]> {
   let run: WindowEntry[] = [];
   let bytes = 0;
   for (const window of windows) {
     const size = window.partials.reduce((total, { length }) => total + length, 0);
-    if (run.length > 0 && bytes + size > MERGE_BYTES_MAX) {
+    if (run.length > 0 && bytes + size > bytesMax) {
       yield run;
       run = [];
       bytes = 0;

@@ -21,7 +21,10 @@ import { PartitionRun } from "./partition-run.js";
 import { applySinks, type RunSinks } from "./run-sinks.js";
 import { partitionPrefix, publisherId } from "./runner.js";
 
-/** A step's rows are read one object at a time; its partials are in memory until it commits. */
+/**
+ * A step's rows are read one object at a time; its partials are in memory until it commits, and so
+ * is what it publishes, at most as many bytes.
+ */
 const STEP: StepBounds = { bytesMax: 64 * 1024 * 1024, entriesMax: 2_000 };
 /** Another one that is faster so often does the work: leave it to it. */
 const CONFLICTS_MAX = 3;
@@ -128,7 +131,8 @@ export class SinkRounds {
     for (;;) {
       const started = performance.now();
       const facts = await this.#partitions();
-      const step = nextStep(facts, publisher.state.taken, this.#options.step ?? STEP);
+      const bounds = this.#options.step ?? STEP;
+      const step = nextStep(facts, publisher.state.taken, bounds);
       noteWaiting(report, facts, publisher.state.taken);
       const commits = newCommits(step.partitions, publisher.state.taken);
       const due = request.flush && step.isLast ? () => true : this.#dueUpdates();
@@ -136,6 +140,7 @@ export class SinkRounds {
         partitions: step.partitions,
         flush: due,
         sinksTookUpTo: tookUpTo,
+        bytesMax: bounds.bytesMax,
         awaitedFrom: (table) => this.#awaitedFrom(table, step.partitions),
       });
       report.publishedRows += rowsAfter(publisher, tookUpTo);
@@ -143,10 +148,10 @@ export class SinkRounds {
       report.rounds += 1;
       report.commitToVisibleMs.push(...commits.map((atMs) => Date.now() - atMs));
       report.roundMs.push(performance.now() - started);
-      const isOver = step.isLast || !hasTime(request, report);
-      if (isOver) {
-        report.outcome = step.isLast ? "done" : "outOfTime";
-        await this.#complete(tookUpTo, step.isLast ? facts : null, request);
+      const isLast = step.isLast && !publisher.isBehind;
+      if (isLast || !hasTime(request, report)) {
+        report.outcome = isLast ? "done" : "outOfTime";
+        await this.#complete(tookUpTo, isLast ? facts : null, request);
         break;
       }
     }
