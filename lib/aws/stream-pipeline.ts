@@ -211,8 +211,8 @@ export class StreamPipeline extends Construct {
   }
 
   /**
-   * The group that Lambda's pollers read a stream with. Lambda wants one of its own for each mapping
-   * (developer guide, "Customizable consumer group ID").
+   * The group that Lambda's pollers read a stream with: one of its own for each mapping, as Lambda
+   * wants it (developer guide, "Customizable consumer group ID").
    */
   consumerGroup(stream: string): string {
     return `${this.groupPrefix}-${stream}`;

@@ -80,8 +80,8 @@ export class S3LakeStorage implements LakeStorage {
     if ((await this.#bucket.download(this.#prefix + name, file)) !== null) return;
     throw new MillpondError(
       "STORAGE",
-      `${this.uri(name)} does not exist, though the lake's log names it. Put it back from a copy, ` +
-        "or process the input again into a new output",
+      `${this.uri(name)} does not exist, though the lake's log names it. Put it back from a ` +
+        "copy, or process the input again into a new output",
     );
   }
 }

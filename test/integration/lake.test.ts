@@ -201,7 +201,7 @@ function describeLake(place: LakePlace): void {
       });
     });
 
-    it("opens whole or not at all: no row of a table that could not be opened is lost", async () => {
+    it("opens whole or not at all: rows of a table that it lacks are passed over", async () => {
       const storage = new UnlistedStorage(place.storage(dir), EVENTS.name);
       const sink = lakeSink({ dir, pipeline: "p", layouts: LAYOUTS, storage });
       await expect(sink.open()).rejects.toThrow("injected");
