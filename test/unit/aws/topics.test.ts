@@ -1,4 +1,4 @@
-/** The custom resources for Kafka: what is done to a topic, and that CloudFormation gets its answer. */
+/** Custom resources for Kafka: what is done to a topic, and that CloudFormation is answered. */
 import { describe, expect, test } from "vitest";
 import { mskTopicAdmin } from "../../../lib/handlers/topic-admins.js";
 import {
@@ -156,7 +156,7 @@ describe("MSK's API", () => {
     });
   });
 
-  test("a topic that is not there has no partitions; one made a moment ago is no failure", async () => {
+  test("a topic that is not there has no partitions; one just made is no failure", async () => {
     const { NotFoundException, TopicExistsException } = await import("@aws-sdk/client-kafka");
     const about = { $metadata: {}, message: "" };
     const { client } = clientOf({
