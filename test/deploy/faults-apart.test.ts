@@ -50,14 +50,15 @@ describe.skipIf(missing !== null)(title, () => {
   test(
     "every batch is delivered twice, one after the other or at once",
     () =>
-      portion(async (records) => {
+      portion(async () => {
         const once = await lambdaInvoker(bed.cloud.output("Processor"));
         const invoke: typeof once = async (event) => {
           if (random.chance(0.5)) await once(event);
           else await Promise.all([once(event), once(event)]);
           return await once(event);
         };
-        await bed.delivered(await bed.poll({ invoke }), records);
+        await bed.poll({ invoke });
+        await bed.caughtUp();
       }),
     TEST_MS,
   );
@@ -65,10 +66,10 @@ describe.skipIf(missing !== null)(title, () => {
   test(
     "two mappings poll at once, one of them from the beginning",
     () =>
-      portion(async (records) => {
-        const [one, other] = [await bed.poll(), await bed.poll({ group: "a-second-mapping" })];
-        await bed.delivered(one, records);
-        await bed.delivered(other, bed.records);
+      portion(async () => {
+        await Promise.all([bed.poll(), bed.poll({ group: "a-second-mapping" })]);
+        await bed.caughtUp();
+        await bed.caughtUp("a-second-mapping");
       }),
     TEST_MS,
   );
@@ -76,7 +77,7 @@ describe.skipIf(missing !== null)(title, () => {
   test(
     "DynamoDB throttles all requests for a while, then some; S3 asks to slow down",
     () =>
-      portion(async (records) => {
+      portion(async () => {
         let throttled = 0;
         const hasFailed = () => String(bed.troubles).includes("ProvisionedThroughputExceeded");
         bed.proxy.plan = ({ headers, method }) => {
@@ -88,7 +89,8 @@ describe.skipIf(missing !== null)(title, () => {
           if (isDynamoDb) return THROTTLED;
           return method === "PUT" || method === "GET" ? SLOW_DOWN : null;
         };
-        await bed.delivered(await bed.poll(), records);
+        await bed.poll();
+        await bed.caughtUp();
         expect(throttled).toBeGreaterThan(0);
         expect(hasFailed()).toBe(true);
       }),
@@ -98,7 +100,7 @@ describe.skipIf(missing !== null)(title, () => {
   test.skipIf(process.platform !== "linux")(
     "functions are killed with a request under way, done or not (finding them needs Linux)",
     () =>
-      portion(async (records) => {
+      portion(async () => {
         let [requests, next, killed] = [0, random.between(3, 25), 0];
         bed.proxy.plan = ({ clientPort }) => {
           requests += 1;
@@ -110,7 +112,8 @@ describe.skipIf(missing !== null)(title, () => {
           killed += 1;
           return random.pick(["drop", null]);
         };
-        await bed.delivered(await bed.poll(), records);
+        await bed.poll();
+        await bed.caughtUp();
         expect(killed).toBeGreaterThan(2);
         expect(String(bed.troubles)).toContain("Worker process died");
       }),
@@ -125,7 +128,7 @@ describe.skipIf(missing !== null)(title, () => {
         await bed.delivered(mapping, records / 4);
         await bed.cloud.kafka.kill();
         await bed.cloud.kafka.restart();
-        await bed.delivered(mapping, records);
+        await bed.caughtUp();
       }),
     TEST_MS,
   );
@@ -137,7 +140,7 @@ describe.skipIf(missing !== null)(title, () => {
         const mapping = await bed.poll();
         await bed.delivered(mapping, records / 4);
         await bed.cloud.aws.restart();
-        await bed.delivered(mapping, records);
+        await bed.caughtUp();
         expect(bed.troubles.length).toBeGreaterThan(0);
       }),
     TEST_MS,
