@@ -255,7 +255,8 @@ export function checkDefinition(
     "OUTPUT",
     `the output's checkpoint "${id}" was written by another or a changed definition ` +
       `(hash ${definitionHash}, expected ${expected}). Results of two definitions do not mix: ` +
-      "run with the definition that wrote it, or give another output",
+      "run with the definition that wrote it, or give another output (in AWS another name or " +
+      "stage)",
   );
 }
 

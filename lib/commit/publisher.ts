@@ -169,7 +169,7 @@ export class Publisher {
       "OUTPUT",
       `the output's results were published by another or a changed definition (hash ` +
         `${this.state.definitionHash}, expected ${this.definitionHash}): run with the definition ` +
-        "that wrote it, or give another output",
+        "that wrote it, or give another output (in AWS another name or stage)",
     );
   }
 

@@ -147,7 +147,11 @@ export class DatabaseSnapshot {
     const file = path.join(folder, "current.duckdb");
     const etag = await storage.download(file);
     if (etag === null) return { etag, file: null, version: null };
-    const database = await Database.open({ path: file, tempDir: folder });
+    const database = await Database.open({ path: file, tempDir: folder }).catch(
+      (cause: unknown) => {
+        throw damaged(storage.uri, cause);
+      },
+    );
     try {
       const [row] = await progressOf(database);
       if (row?.pipeline !== pipeline) {
@@ -196,6 +200,15 @@ export class DatabaseSnapshot {
       database.close();
     }
   }
+}
+
+function damaged(uri: string, cause: unknown): MillpondError {
+  return new MillpondError(
+    "OUTPUT",
+    `${uri} is damaged: DuckDB can't open it. It holds nothing that the lake does not: delete ` +
+      "that object, or move it away, and the sink makes it anew",
+    { cause },
+  );
 }
 
 function versionOf({ sequence, tables, accounting }: SnapshotContent): SnapshotVersion {
