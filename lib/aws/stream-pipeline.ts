@@ -2,7 +2,7 @@
  * A pipeline in AWS: Lambda polls Kafka and invokes the processor, the table's stream wakes the
  * sink. Kafka is `EventStream`'s, questions are `PipelineQuery`'s, graphs `PipelineDashboard`'s.
  */
-import { Duration, RemovalPolicy, Size } from "aws-cdk-lib";
+import { Duration, Fn, RemovalPolicy, Size, Stack } from "aws-cdk-lib";
 import * as cloudwatch from "aws-cdk-lib/aws-cloudwatch";
 import * as events from "aws-cdk-lib/aws-events";
 import * as targets from "aws-cdk-lib/aws-events-targets";
@@ -212,10 +212,13 @@ export class StreamPipeline extends Construct {
 
   /**
    * The group that Lambda's pollers read a stream with: one of its own for each mapping, as Lambda
-   * wants it (developer guide, "Customizable consumer group ID").
+   * wants it, and for each deployed stack, because the offsets of a group that is there go before
+   * the starting position (developer guide, "Customizable consumer group ID"): a new state table
+   * under an old group would miss what that had read.
    */
   consumerGroup(stream: string): string {
-    return `${this.groupPrefix}-${stream}`;
+    const deployment = Fn.select(2, Fn.split("/", Stack.of(this).stackId));
+    return `${this.groupPrefix}-${stream}-${deployment}`;
   }
 
   /** Lets a principal read the lake and the database. */
