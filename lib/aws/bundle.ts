@@ -72,6 +72,8 @@ export async function bundlePipeline(
   await fs.rm(root, { recursive: true, force: true });
   const references = await loadReferences(pipeline);
   const input: Input = { file: path.resolve(file), references, architecture, root };
+  // Once, before several functions copy it.
+  await httpfsExtension({ architecture, dir: extensionCache(architecture) });
   const directories = await Promise.all(
     FUNCTION_NAMES.map(async (name) => [name, await bundleFunction(name, input)] as const),
   );
@@ -88,6 +90,9 @@ interface Input {
   readonly architecture: Architecture;
   readonly root: string;
 }
+
+const extensionCache = (architecture: Architecture): string =>
+  path.join(userCache(), `httpfs-${architecture}`);
 
 const defaultOutDir = (): string => path.join(process.env.CDK_OUTDIR ?? "cdk.out", ".bundles");
 
@@ -107,9 +112,11 @@ async function bundleFunction(name: FunctionName, input: Input): Promise<string>
   }
   if (duckdb) {
     await copyDuckdbBindings(input.architecture, dir);
-    const extension = path.join(userCache(), `httpfs-${input.architecture}`);
-    await httpfsExtension({ architecture: input.architecture, dir: extension });
-    await fs.cp(extension, path.join(dir, "extensions"), { recursive: true });
+    await fs.cp(extensionCache(input.architecture), path.join(dir, "extensions"), {
+      recursive: true,
+      // Of another process that gets the same thing now.
+      filter: (source) => !path.basename(source).startsWith(".download-"),
+    });
   }
   return dir;
 }

@@ -58,6 +58,11 @@ describe("bundles", () => {
     }
   });
 
+  test("nothing of a download is left beside DuckDB's extension", () => {
+    const found = filesIn(path.join(code.directories.sink, "extensions"));
+    expect(found.map((name) => path.basename(name))).toEqual(["httpfs.duckdb_extension"]);
+  });
+
   test("every handler loads alone, outside the repository", () => {
     for (const name of FUNCTION_NAMES) {
       const url = pathToFileURL(path.join(code.directories[name], "index.mjs")).href;
