@@ -33,9 +33,8 @@ export async function queryEndpoint(query: EndpointQuery): Promise<EndpointAnswe
   const { sql, param = {}, format, limit, timeout } = query;
   const asked = format === "table" ? "json" : format;
   const body = JSON.stringify({ sql, parameters: param, format: asked });
-  const response = await post(await signed(query, body), timeout);
-  const bytes = Buffer.from(await response.arrayBuffer());
-  if (!response.ok) throw refusal(response.status, bytes.toString("utf8"));
+  const { isOk, status, bytes } = await post(await signed(query, body), timeout);
+  if (!isOk) throw refusal(status, bytes.toString("utf8"));
   return {
     write: async (target) => {
       if (format !== "table") return writeText(target, bytes);
@@ -103,11 +102,21 @@ function regionOf(url: URL, given: string | undefined): string {
   );
 }
 
-async function post({ url, headers, body }: SignedRequest, timeout: number): Promise<Response> {
+interface Answered {
+  readonly isOk: boolean;
+  readonly status: number;
+  readonly bytes: Buffer;
+}
+
+/** The whole answer: its body, too, may come too late, or not at all. */
+async function post({ url, headers, body }: SignedRequest, timeout: number): Promise<Answered> {
   const { host: _, ...own } = headers;
   try {
     const signal = AbortSignal.timeout(timeout * 1000);
-    return await fetch(url, { method: "POST", headers: own, body, signal, redirect: "error" });
+    const request = { method: "POST", headers: own, body, signal, redirect: "error" } as const;
+    const response = await fetch(url, request);
+    const { ok: isOk, status } = response;
+    return { isOk, status, bytes: Buffer.from(await response.arrayBuffer()) };
   } catch (cause) {
     if (cause instanceof Error && cause.name === "TimeoutError") {
       throw new MillpondError(
