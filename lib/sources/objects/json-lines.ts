@@ -17,6 +17,8 @@ const BACKSLASH = 92;
 const OPENING: ReadonlySet<number> = new Set([91, 123]);
 const CLOSING: ReadonlySet<number> = new Set([93, 125]);
 const ARRAY = 91;
+const BRACE = 123;
+const COLON = 58;
 
 export type JsonForm = "lines" | "array" | "document";
 
@@ -27,11 +29,22 @@ export function formOf(head: Uint8Array): JsonForm {
   while (at < head.length && head[at]! <= SPACE) at++;
   if (head[at] === ARRAY) return "array";
   // A record that does not end with its line goes on in the next: one document.
-  for (; at < head.length; at++) {
-    if (head[at] === LF) return nesting.depth > 0 && !nesting.inString ? "document" : "lines";
-    nesting.see(head[at]!);
+  for (let last = 0; at < head.length; at++) {
+    const byte = head[at]!;
+    if (byte === LF) {
+      const isOpen = nesting.depth > 0 && !nesting.inString;
+      return isOpen && mayGoOn(last, head.subarray(at)) ? "document" : "lines";
+    }
+    if (byte > SPACE) last = byte;
+    nesting.see(byte);
   }
   return "lines";
+}
+
+/** An object stands in a document after "[", "," or ":"; else it is the next line's, and whole. */
+function mayGoOn(last: number, rest: Uint8Array): boolean {
+  const next = rest.find((byte) => byte > SPACE);
+  return next !== BRACE || last === ARRAY || last === COMMA || last === COLON;
 }
 
 export class JsonLinesInput implements ByteInput {

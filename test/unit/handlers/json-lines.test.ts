@@ -79,6 +79,12 @@ describe("lines", () => {
     expect(form('{"a":1}\n{')).toBe("lines");
     expect(form('{"a":"\n')).toBe("lines");
     expect(form("{\n")).toBe("document");
+    expect(form('{"cut":[1, 2\n{"a":1}\n')).toBe("lines");
+    expect(form('{"cut\n{"a":1}\n')).toBe("lines");
+    expect(form('{"cut": tr\r\n\n {"a":1}\n')).toBe("lines");
+    expect(form('{"a":\n{"b":1}}\n')).toBe("document");
+    expect(form('{"a":[\n{"b":1},\n{"b":2}]}\n')).toBe("document");
+    expect(form('{"a":[{"b":1},\n{"b":2}]}\n')).toBe("document");
     expect(form("oops\n[")).toBe("lines");
     expect(form("")).toBe("lines");
     expect(form(" \n\t[")).toBe("array");
