@@ -87,8 +87,8 @@ const INGEST_VISIBILITY = Duration.minutes(11);
 const PRODUCER_TIMEOUT = Duration.minutes(5);
 
 /** A vCPU is had at 1,769 MB; a slice is one thread's work. */
-export const PROCESSOR_MEMORY_MIB = 1_769;
-export const SINK_MEMORY_MIB = 3_008;
+const PROCESSOR_MEMORY_MIB = 1_769;
+const SINK_MEMORY_MIB = 3_008;
 const SMALL_MEMORY_MIB = 512;
 
 /**

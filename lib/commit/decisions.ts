@@ -3,9 +3,6 @@
  * the facts, ask here, and execute the answer.
  */
 
-/** What the store said to a compare-and-swap; "unknown" when it threw. */
-export type SwapReply = "committed" | "conflict" | "unknown";
-
 export interface CommitIdentity {
   readonly generation: number;
   readonly commitId: string;

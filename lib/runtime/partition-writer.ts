@@ -20,8 +20,8 @@ import { baseFacts, partitionMeta } from "./partition-run.js";
  * Bounds of what waits for the sink (I6). An entry takes about 60 bytes of the checkpoint, which
  * must stay well below DynamoDB's 400 KB an item; its rows wait in an object.
  */
-export const OUTBOX_WAITING_ENTRIES_MAX = 3_000;
-export const OUTBOX_WAITING_BYTES_MAX = 16 * 1024 ** 3;
+const OUTBOX_WAITING_ENTRIES_MAX = 3_000;
+const OUTBOX_WAITING_BYTES_MAX = 16 * 1024 ** 3;
 
 /**
  * What the publisher has taken is looked up (one small read) once the outbox is so long, and then
@@ -221,7 +221,7 @@ export class PartitionWriter {
   }
 }
 
-export function lookIsDue(facts: { entries: number; commitsSinceLook: number }): boolean {
+function lookIsDue(facts: { entries: number; commitsSinceLook: number }): boolean {
   if (facts.entries >= OUTBOX_WAITING_ENTRIES_MAX) return true;
   return facts.entries >= RELEASE_LOOK_ENTRIES && facts.commitsSinceLook >= RELEASE_LOOK_ENTRIES;
 }

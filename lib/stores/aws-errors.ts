@@ -14,7 +14,7 @@ export const CONNECT_TIMEOUT_MS = 2_000;
 export const REQUESTS_MAX = 32;
 
 /** The name AWS or the SDK gave an error; "" when it has none. */
-export function awsErrorName(error: unknown): string {
+function awsErrorName(error: unknown): string {
   return error instanceof Error ? error.name : "";
 }
 

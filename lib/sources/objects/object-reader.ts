@@ -8,7 +8,7 @@ import type { SourcePosition } from "../source.js";
 import { JsonLinesInput } from "./json-lines.js";
 import { type FoundObject, type ObjectSource, objectFile } from "./object-source.js";
 
-export const OBJECT_EXTENSIONS = [".ndjson", ".jsonl", ".json"] as const;
+const OBJECT_EXTENSIONS = [".ndjson", ".jsonl", ".json"] as const;
 
 /** Smaller than for local files: a Lambda has less memory, and state needs its share. */
 const OBJECT_LIMITS: ReadLimits = { ...READ_LIMITS, lineBytesMax: 16 * 1024 * 1024 };

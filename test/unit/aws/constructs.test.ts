@@ -1,6 +1,7 @@
 /** What the stack consists of, for each kind of Kafka: only what a change could break unseen. */
 import { App, type Stack } from "aws-cdk-lib";
 import { Match, type Template } from "aws-cdk-lib/assertions";
+import { AccountRootPrincipal, Role } from "aws-cdk-lib/aws-iam";
 import { describe, expect, test } from "vitest";
 import { appSettings } from "../../../lib/aws/app-settings.js";
 import { PipelineStack } from "../../../lib/aws/pipeline-stack.js";
@@ -346,6 +347,34 @@ describe("the cluster", () => {
     expect(text).toContain("/user_activity");
     expect(text).toContain("/millpond-activity-dev");
   });
+});
+
+test("a principal of one's own gets what a grant says, and nothing else", () => {
+  const stack = stackOf(MODES.serverless!).stack;
+  const assumedBy = new AccountRootPrincipal();
+  const grants = {
+    Analyst: (role: Role) => stack.pipeline.grantReadResults(role),
+    Sender: (role: Role) => stack.pipeline.grantIngest(role),
+    Tester: (role: Role) => stack.pipeline.grantDatasets(role),
+  };
+  for (const [id, grant] of Object.entries(grants)) grant(new Role(stack, id, { assumedBy }));
+  const policies = Object.entries(templateOf(stack).findResources("AWS::IAM::Policy"));
+  const of = (id: string) => {
+    const [, policy] = policies.find(([name]) => name.startsWith(id))!;
+    const { Statement: statements } = policy.Properties.PolicyDocument;
+    return statements.map(({ Sid, Action }: Statement) => `${Sid}: ${[Action].flat().join()}`);
+  };
+  const [reading, writing] = ["kms:Decrypt,kms:DescribeKey", "kms:Encrypt,kms:GenerateDataKey"];
+  expect(of("Analyst")).toEqual([
+    "Lake: s3:GetObject",
+    "LakeList: s3:ListBucket",
+    `ReadByKey: ${reading}`,
+    "Database: s3:GetObject",
+    "DatabaseList: s3:ListBucket",
+  ]);
+  const written = `WriteByKey: ${reading},${writing}`;
+  expect(of("Sender")).toEqual(["Incoming: s3:PutObject", written]);
+  expect(of("Tester")).toEqual(["Datasets: s3:PutObject", written]);
 });
 
 test("stage prod keeps its data, others go with their stack", () => {
