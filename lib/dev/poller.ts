@@ -47,6 +47,8 @@ class AssignedPartition implements TopicPartition {
   highWatermark = 0;
   /** Where the group reads on; null until something was committed or fetched. */
   committed: number | null = null;
+  /** Behind the last record that is done or given up; some before it may be left. */
+  reached = 0;
 
   constructor(at: TopicPartition) {
     this.topic = at.topic;
@@ -197,7 +199,7 @@ export class Poller {
     let pieces: readonly Piece<QueuedRecord>[] = [{ records, failures: 0 }];
     while (pieces.length > 0 && !this.stopping.signal.aborted) {
       const [piece, ...rest] = pieces;
-      const { next, waitMs } = await this.settle(await this.invoke(piece!), piece!);
+      const { next, waitMs } = await this.settle(await this.invoke(piece!), piece!, rest);
       pieces = this.stillMine([...next, ...rest]);
       // A partition whose records are all done need not wait for the others.
       const open = new Set(pieces.flatMap((one) => one.records.map(({ queue }) => queue.name)));
@@ -238,29 +240,41 @@ export class Poller {
   private async settle(
     step: DeliveryStep<QueuedRecord>,
     { failures }: Piece<QueuedRecord>,
+    rest: readonly Piece<QueuedRecord>[],
   ): Promise<Pick<DeliveryStep<QueuedRecord>, "next" | "waitMs">> {
     const { done, discarded, next, waitMs } = step;
+    const left = [...next, ...rest].flatMap(({ records }) => records);
     if (discarded.length === 0) {
-      await this.commit(done);
+      await this.commit(done, left);
       return { next, waitMs };
     }
     try {
       await this.options.onFailure?.(failureRecord(this.options.origin, discarded, failures + 1));
     } catch (error) {
       this.options.onTrouble?.(error);
-      await this.commit(done);
+      await this.commit(done, [...discarded, ...left]);
       const again = { records: discarded, failures };
       return { next: [again, ...next], waitMs: DESTINATION_RETRY_MS };
     }
     this.stats.discarded += discarded.length;
-    await this.commit([...done, ...discarded]);
+    await this.commit([...done, ...discarded], left);
     return { next, waitMs };
   }
 
-  private async commit(records: readonly QueuedRecord[]): Promise<void> {
+  /** Never past a record that is left: what was given up for its age may stand behind it. */
+  private async commit(
+    records: readonly QueuedRecord[],
+    left: readonly QueuedRecord[],
+  ): Promise<void> {
+    const firstLeft = new Map<AssignedPartition, number>();
+    for (const { queue, record } of left) {
+      firstLeft.set(queue, Math.min(record.offset, firstLeft.get(queue) ?? record.offset));
+    }
     const next = new Map<AssignedPartition, number>();
     for (const { queue, nextOffset } of records) {
-      if (this.isMine(queue)) next.set(queue, nextOffset);
+      queue.reached = Math.max(queue.reached, nextOffset);
+      const offset = Math.min(queue.reached, firstLeft.get(queue) ?? queue.reached);
+      if (this.isMine(queue) && offset > (queue.committed ?? 0)) next.set(queue, offset);
     }
     if (next.size === 0) return;
     const offsets: TopicPartitionOffset[] = [];
