@@ -33,6 +33,8 @@ const FLUSH_ATTEMPTS_MAX = 5;
 const READS_AT_ONCE = 16;
 /** The database on S3 is made again, and written whole: not for each of a busy stream's records. */
 const COMPLETE_EVERY_MS = 30_000;
+/** Results that have not changed are looked at all the same: someone may have removed them. */
+const LOOK_AGAIN_MS = 5 * 60_000;
 const SWEEP_EVERY_MS = 60 * 60 * 1000;
 const LAKE_SWEEP_EVERY_MS = 24 * 60 * 60 * 1000;
 /** Left for the accounting, the database and the answer. */
@@ -307,7 +309,8 @@ export class SinkRounds {
     if (!isDue) return;
     const accounting = facts === null ? null : this.#accounting(facts, flush);
     const state = JSON.stringify([sequence, accounting]);
-    if (state === this.#completed) return;
+    const isRecent = Date.now() - this.#completedAtMs < LOOK_AGAIN_MS;
+    if (state === this.#completed && isRecent && !flush) return;
     await this.#options.sinks.complete({ sequence, accounting });
     this.#completed = state;
     this.#completedAtMs = Date.now();
