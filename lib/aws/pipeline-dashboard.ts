@@ -136,7 +136,11 @@ export class PipelineDashboard extends Construct {
       [
         this.plot(
           "Errors",
-          handlers.map((handler) => handler.metricErrors(named(handler))),
+          handlers.map((handler) =>
+            handler === processor
+              ? pipeline.metricProcessorFailures(named(handler))
+              : handler.metricErrors(named(handler)),
+          ),
         ),
         this.plot("Throttles", [
           ...handlers.map((handler) => handler.metricThrottles(named(handler))),
@@ -229,7 +233,7 @@ function functionRules(pipeline: StreamPipeline): AlarmRule[] {
   return [
     {
       name: "ProcessorErrors",
-      metric: processor.metricErrors({ period: PERIOD }),
+      metric: pipeline.metricProcessorFailures({ period: PERIOD }),
       threshold: 1,
       periods: 3,
       what: "The processor has failed for 15 minutes; Kafka keeps the records.",

@@ -189,25 +189,36 @@ export class StreamPipeline extends Construct {
    * is, and there is no metric.
    */
   metricBatchesGivenUp(options: cloudwatch.MetricOptions = {}): cloudwatch.IMetric | undefined {
-    if (this.props.pollers === undefined || this.mappings.length === 0) return undefined;
-    const usingMetrics = Object.fromEntries(
-      this.mappings.map(({ attrId }, at) => [
-        `m${at}`,
+    const given = this.mappingMetrics("OnFailureDestinationDeliveredEventCount", options);
+    return given.length === 0 ? undefined : sumOf(given, options);
+  }
+
+  /**
+   * What the processor could not process: invocations that failed and, with `pollers`, records that
+   * it reported back, which are no errors of the function.
+   */
+  metricProcessorFailures(options: cloudwatch.MetricOptions = {}): cloudwatch.IMetric {
+    const errors = this.processor.metricErrors(options);
+    const reported = this.mappingMetrics("FailedInvokeEventCount", options);
+    return reported.length === 0 ? errors : sumOf([errors, ...reported], options);
+  }
+
+  /** Lambda counts by mapping in provisioned mode alone. */
+  private mappingMetrics(
+    metricName: string,
+    options: cloudwatch.MetricOptions,
+  ): cloudwatch.Metric[] {
+    if (this.props.pollers === undefined) return [];
+    return this.mappings.map(
+      ({ attrId }) =>
         new cloudwatch.Metric({
           namespace: "AWS/Lambda",
-          metricName: "OnFailureDestinationDeliveredEventCount",
+          metricName,
           dimensionsMap: { EventSourceMappingUUID: attrId },
           statistic: cloudwatch.Stats.SUM,
           ...options,
         }),
-      ]),
     );
-    const terms = Object.keys(usingMetrics).map((name) => `FILL(${name}, 0)`);
-    return new cloudwatch.MathExpression({
-      expression: terms.join(" + "),
-      usingMetrics,
-      ...(options.period !== undefined && { period: options.period }),
-    });
   }
 
   /**
@@ -533,6 +544,19 @@ function pollerProps(
     maximumRecordAgeInSeconds: -1,
     metricsConfig: { metrics: ["EventCount", "ErrorCount", "KafkaMetrics"] },
   };
+}
+
+/** Of metrics that say nothing while nothing happens. */
+function sumOf(
+  metrics: readonly cloudwatch.Metric[],
+  { period, label }: cloudwatch.MetricOptions,
+): cloudwatch.MathExpression {
+  return new cloudwatch.MathExpression({
+    expression: metrics.map((_, at) => `FILL(m${at}, 0)`).join(" + "),
+    usingMetrics: Object.fromEntries(metrics.map((metric, at) => [`m${at}`, metric])),
+    ...(period !== undefined && { period }),
+    ...(label !== undefined && { label }),
+  });
 }
 
 function allowSend(sender: lambda.Function, queue: sqs.IQueue): void {

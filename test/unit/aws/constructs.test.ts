@@ -260,6 +260,17 @@ describe("the event source mapping", () => {
     expect(JSON.stringify(onDemand)).not.toContain(givenUp);
   });
 
+  test("records that the processor reports back ring like its errors", () => {
+    const of = (mode: string) => {
+      const alarm = propertiesOf(templateFor(mode), "AWS::CloudWatch::Alarm").find(
+        ({ AlarmDescription }) => String(AlarmDescription).startsWith("The processor has failed"),
+      );
+      return [...JSON.stringify(alarm).matchAll(/"MetricName":"(\w+)"/g)].map(([, name]) => name);
+    };
+    expect(of("serverless")).toEqual(["Errors"]);
+    expect(of("provisioned with pollers of its own")).toEqual(["Errors", "FailedInvokeEventCount"]);
+  });
+
   test("provisioned with retries gives up what fails", () => {
     const context = { kafka: "provisioned", pollers: "2-4", retries: "5" };
     const mapping = kafkaMapping(templateOf(stackOf(context).stack));
