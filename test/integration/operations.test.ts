@@ -155,7 +155,8 @@ describe.skipIf(missing !== null)(title, () => {
     await handlers.take([...RECORDS.slice(0, 50), { ...good!, offset: 5_000, value: ahead }]);
     await handlers.sink({ flush: true });
     const sql =
-      "SELECT reason, count(*) AS records, min(detail) AS example FROM dead_letters GROUP BY reason";
+      "SELECT reason, count(*) AS records, min(detail) AS example " +
+      "FROM dead_letters GROUP BY reason";
     expect(PAGE).toContain(sql);
     const reasons = (await ask(sql)).map(({ reason }) => reason);
     expect(reasons).toContain("malformed");
