@@ -232,6 +232,11 @@ describe.skipIf(missing !== null)(title, () => {
       expect(answer.statusCode).toBe(413);
       expect(errorOf(answer)).toMatch(/larger than .* add a LIMIT/);
     }
+    // One chunk of rows whose text is larger than any string may be.
+    const wide = "SELECT {'a': repeat(chr(0), 1000000)} AS x FROM range(100)";
+    for (const format of ["json", "csv"]) {
+      expect((await ask({ sql: wide, format })).statusCode).toBe(413);
+    }
     const random = "SELECT hash(i), hash(i + 1) FROM range(1000000) AS t(i)";
     expect((await ask({ sql: random, format: "parquet" })).statusCode).toBe(413);
     const escaped = "SELECT repeat(chr(10), 1000) AS x FROM range(3500)";
