@@ -87,8 +87,11 @@ const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 const LOADS_MAX = 10;
 /** The publisher's state names each of a table's windows (I6). */
 const WINDOWS_MAX = 500_000;
-/** Of a table with more windows than that, none is kept for partitions that are behind. */
-const AWAITING_WINDOWS_MAX = 20_000;
+/**
+ * Of a table whose windows name more partials than that, none is kept for partitions that are
+ * behind: the state, cloned and written every round, would grow by some 150 bytes for each.
+ */
+const AWAITING_PARTIALS_MAX = 20_000;
 
 interface WindowedTable {
   readonly table: TableNode;
@@ -479,7 +482,8 @@ export class Publisher {
     const passed = next.watermarks[stream] ?? null;
     if (passed === null) return;
     const windows = next.windows[name] ?? [];
-    const mayAwait = windows.length <= AWAITING_WINDOWS_MAX;
+    const named = windows.reduce((count, { partials }) => count + partials.length, 0);
+    const mayAwait = named <= AWAITING_PARTIALS_MAX;
     const through = Math.min(passed, mayAwait ? awaitedFrom : passed) - table.reviseForMs;
     const total = totals(next, name);
     const kept: WindowEntry[] = [];
