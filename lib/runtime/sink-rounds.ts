@@ -18,7 +18,7 @@ import { nextStep, type StepBounds } from "./backlog.js";
 import { goneSource } from "./gone-source.js";
 import { metaOf } from "./partition-meta.js";
 import { PartitionRun } from "./partition-run.js";
-import { applySinks, type RunSinks } from "./run-sinks.js";
+import { applySinks, lostState, type RunSinks } from "./run-sinks.js";
 import { partitionPrefix, publisherId } from "./runner.js";
 
 /**
@@ -137,14 +137,18 @@ export class SinkRounds {
       const step = nextStep(facts, publisher.state.taken, bounds);
       noteWaiting(report, facts, publisher.state.taken);
       const commits = newCommits(step.partitions, publisher.state.taken);
-      const due = request.flush && step.isLast ? () => true : this.#dueUpdates();
+      const startedAtMs = Date.now();
+      const due = this.#dueUpdates(startedAtMs);
+      const flushesAll = request.flush && step.isLast;
       await publisher.round({
         partitions: step.partitions,
-        flush: due,
+        flush: (table) => flushesAll || due.has(table),
         sinksTookUpTo: tookUpTo,
         bytesMax: bounds.bytesMax,
         awaitedFrom: (table) => this.#awaitedFrom(table, step.partitions),
       });
+      // A round that was overtaken or failed does not cost a live table its turn.
+      for (const table of due) this.#updatedAtMs.set(table, startedAtMs);
       report.publishedRows += rowsAfter(publisher, tookUpTo);
       tookUpTo = await applySinks(this.#options.sinks, publisher);
       report.rounds += 1;
@@ -184,10 +188,14 @@ export class SinkRounds {
   /** What every sink has taken; 0 without sinks that tell. */
   async #sinksTookUpTo(): Promise<number> {
     const { sinks } = this.#options;
+    const { sequence } = this.#publisher.state;
     const sequences: number[] = [];
     for (const sink of sinks.all) {
       try {
-        sequences.push(await sink.open());
+        const taken = await sink.open();
+        // Before anything is published: afterwards new results could seem to be among those taken.
+        if (taken > sequence) throw lostState(sink.name, taken, sequence);
+        sequences.push(taken);
       } finally {
         if (!sinks.stayOpen) await sink.close();
       }
@@ -239,17 +247,14 @@ export class SinkRounds {
   }
 
   /** Live tables whose time has come; what the processors handed over of them is published. */
-  #dueUpdates(): (table: string) => boolean {
-    const nowMs = Date.now();
+  #dueUpdates(nowMs: number): ReadonlySet<string> {
     const due = new Set<string>();
     for (const { name, emit } of this.#options.definition.tables) {
       if (emit.kind !== "updates") continue;
       const sinceMs = nowMs - (this.#updatedAtMs.get(name) ?? Number.NEGATIVE_INFINITY);
-      if (sinceMs < emit.everyMs) continue;
-      this.#updatedAtMs.set(name, nowMs);
-      due.add(name);
+      if (sinceMs >= emit.everyMs) due.add(name);
     }
-    return (table) => due.has(table);
+    return due;
   }
 
   /** A processor hands live tables over with its commits; of what came since, nobody else would. */
