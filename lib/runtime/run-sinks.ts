@@ -193,6 +193,7 @@ export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise
     const taken = await sink.open();
     try {
       if (taken < trimmedThrough) throw lostProgress(sink.name, taken, trimmedThrough);
+      if (taken > sequence) throw lostState(sink.name, taken, sequence);
       if (taken < sequence) await sink.apply(batches(taken), sequence);
     } finally {
       if (!sinks.stayOpen) await sink.close();
@@ -215,6 +216,17 @@ function lostProgress(sink: string, taken: number, trimmedThrough: number): Mill
     `the ${sink} sink stands at publication ${taken}, but had taken ${trimmedThrough}: its files ` +
       "were removed or replaced, and what it had is not kept elsewhere. Restore them, or process " +
       "the input again into a new --out",
+  );
+}
+
+/** Also what one who is overtaken meets, which then reads the newer state and goes on. */
+export function lostState(sink: string, taken: number, sequence: number): MillpondError {
+  return new MillpondError(
+    "INVARIANT",
+    `the ${sink} sink has taken publication ${taken}, but the state knows of ${sequence} only: ` +
+      "the state was restored to an earlier time, or removed, and the results were not. Restore " +
+      "both to one time, and Kafka's consumer group too, or process the input again into a new " +
+      "output",
   );
 }
 

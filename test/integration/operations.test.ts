@@ -3,6 +3,7 @@
  * quotes, and the remedy that it gives helps.
  */
 import { readFileSync } from "node:fs";
+import { DynamoDBClient, PutItemCommand, ScanCommand } from "@aws-sdk/client-dynamodb";
 import { DeleteObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { makeIngest } from "../../lib/handlers/ingest.js";
@@ -196,6 +197,21 @@ describe.skipIf(missing !== null)(title, () => {
     await handlers.sink({ flush: true });
     s3.destroy();
     expect(await ask("SELECT * FROM pages ORDER BY ALL")).toEqual(before);
+  });
+
+  test("a state that was restored to an earlier time than the results is refused", async () => {
+    const dynamoDb = new DynamoDBClient({});
+    const TableName = env.MILLPOND_STATE_TABLE!;
+    await handlers.take(RECORDS.slice(0, 50));
+    await handlers.sink();
+    const { Items = [] } = await dynamoDb.send(new ScanCommand({ TableName }));
+    await handlers.take(RECORDS.slice(50, 100));
+    await handlers.sink();
+    for (const Item of Items) await dynamoDb.send(new PutItemCommand({ TableName, Item }));
+    dynamoDb.destroy();
+    const restored = handlersOf(clicksPipeline());
+    await restored.take(RECORDS.slice(100, 150));
+    await says(restored.sink(), "the state was restored to an earlier time");
   });
 
   test("records that were given up are sent again as an object", async () => {
