@@ -198,7 +198,9 @@ describe.skipIf(missing !== null)(title, () => {
     for (const format of ["json", "parquet"]) {
       const answer = await ask({ sql, format });
       expect(answer.statusCode).toBe(400);
-      expect(answer.body).not.toMatch(/42|stolen.*stolen/);
+      // A bucket's name is random, and may hold the digits of what must not be read.
+      const told = String(answer.body).replaceAll(bucket, "BUCKET");
+      expect(told).not.toMatch(/42|stolen.*stolen/);
     }
     const stolen = new GetObjectCommand({ Bucket: bucket, Key: "stolen.parquet" });
     await expect(s3.send(stolen)).rejects.toMatchObject({ name: "NoSuchKey" });
