@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Alternative } from "../aws/cost/alternatives.js";
 import type { Bill, KafkaPricing, Load } from "../aws/cost/bill.js";
+import type { Price } from "../aws/cost/prices.js";
 import { textTable } from "./text-table.js";
 
 const HELP = `
@@ -69,12 +70,8 @@ interface CostReport {
   }[];
   readonly processingUsd: number;
   readonly prices: {
-    readonly asOf: string;
-    readonly list: readonly {
-      readonly usd: number;
-      readonly per: string;
-      readonly source: string;
-    }[];
+    readonly readFor: string;
+    readonly list: readonly Price[];
   };
 }
 
@@ -94,7 +91,7 @@ async function reportOf({ json: _, ...load }: Flags): Promise<CostReport> {
       usdPerMonth: ALTERNATIVES[name].usd(load),
       breakEvenEventsPerSecond: breakEven(load, name),
     })),
-    prices: { asOf: PRICE_LIST.asOf, list: Object.values(pricesOf(load.region)) },
+    prices: { readFor: PRICE_LIST.readFor, list: Object.values(pricesOf(load.region)) },
   };
 }
 
@@ -127,12 +124,24 @@ function reportText({ load, bill, alternatives, processingUsd, prices }: CostRep
     ]),
     view,
   );
-  const sources = [...new Set(prices.list.map(({ source }) => source))];
   return (
     `${load.eventsPerSecond.toLocaleString("en-US")} events/s of ${load.eventBytes} bytes, ` +
     `${load.hoursPerDay} hours a day, ${load.region}\n${billTable}\n${others}\n` +
-    `List prices of ${prices.asOf}, each with its page in --json:\n` +
-    sources.map((source) => `  ${source}\n`).join("")
+    priceNotes(prices, load.region)
+  );
+}
+
+function priceNotes({ readFor, list }: CostReport["prices"], region: string): string {
+  const dates = list.flatMap(({ dated }) => dated ?? []).sort();
+  const undated = list.filter(({ dated, doubt }) => dated === null && doubt === undefined).length;
+  const assumed = region === readFor ? "" : `, taken to be the same in ${region}`;
+  const doubts = list.flatMap(({ usd, per, doubt, source }) =>
+    doubt === undefined ? [] : [`  ${decimal(usd)} per ${per}: ${doubt} (${source})\n`],
+  );
+  return (
+    `List prices of ${readFor}${assumed}: read in sources of ${dates[0]} to ${dates.at(-1)}, and\n` +
+    `${undated} in undated ones, not all of which name the region; each with its own in --json.\n` +
+    `Not confirmed; check before relying on it:\n${doubts.join("")}`
   );
 }
 
@@ -143,6 +152,7 @@ function breakEvenText(eventsPerSecond: number | null): string {
 }
 
 const usd = (amount: number): string => amount.toFixed(2);
+const decimal = (amount: number): string => amount.toFixed(12).replace(/0+$/, "");
 
 function number(value: string): number {
   const found = value.trim() === "" ? Number.NaN : Number(value);

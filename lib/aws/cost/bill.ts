@@ -242,7 +242,7 @@ function kafkaParts(load: Load, { events }: Activity, amounts: Amounts): BillPar
           amounts.usd("mskServerlessPartitionHour", HOURS * load.partitions) +
           amounts.usd("mskServerlessGbIn", gb) +
           amounts.usd("mskServerlessGbOut", gb) +
-          amounts.usd("mskGbMonth", kept),
+          amounts.usd("mskServerlessGbMonth", kept),
       },
     ];
   }
@@ -261,6 +261,7 @@ function kafkaParts(load: Load, { events }: Activity, amounts: Amounts): BillPar
 
 /** Zones that the network has: three brokers are in three. */
 const zonesOf = (kafka: KafkaPricing): number => (kafka === "provisioned" ? 3 : 2);
+/** At 5 MB/s each. Up to ten slower ones share a unit: this is the most that they cost. */
 const POLLERS_PER_UNIT = 4;
 
 function alwaysOnParts(load: Load, activity: Activity, amounts: Amounts): BillPart[] {
@@ -272,7 +273,7 @@ function alwaysOnParts(load: Load, activity: Activity, amounts: Amounts): BillPa
   return [
     {
       part: "Event pollers",
-      detail: `${units} units for ${load.minPollers} pollers, always on`,
+      detail: `at most ${units} units for ${load.minPollers} pollers, always on`,
       usdPerMonth: amounts.usd("eventPollerUnitHour", units * HOURS),
     },
     {

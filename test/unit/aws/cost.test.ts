@@ -1,5 +1,5 @@
 /** The bill: hand-worked amounts, that it grows with the load, and where others are cheaper. */
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   ALTERNATIVES,
   type Alternative,
@@ -7,7 +7,8 @@ import {
   processingUsd,
 } from "../../../lib/aws/cost/alternatives.js";
 import { activityOf, billOf, DEFAULT_LOAD, type Load } from "../../../lib/aws/cost/bill.js";
-import { PRICE_LIST } from "../../../lib/aws/cost/prices.js";
+import { PRICE_LIST, type Price } from "../../../lib/aws/cost/prices.js";
+import { costCommand } from "../../../lib/cli/cost.js";
 
 const load = (over: Partial<Load> & Pick<Load, "eventsPerSecond">): Load => ({
   ...DEFAULT_LOAD,
@@ -40,6 +41,14 @@ describe("how often things run", () => {
 });
 
 describe("amounts, worked by hand", () => {
+  test("MSK Serverless: 0.10 a GB in, 0.05 out, 0.10 kept a month", () => {
+    const kept = (retentionDays: number) =>
+      part(load({ eventsPerSecond: 100, retentionDays }), "MSK");
+    const gb = (100 * 200 * 730 * 3600) / 1024 ** 3;
+    expect(kept(30) - 730 * (0.75 + 4 * 0.0015)).toBeCloseTo(gb * 0.25, 6);
+    expect(kept(60) - kept(30)).toBeCloseTo(gb * 0.1, 6);
+  });
+
   test("MSK Serverless at rest: 0.75 an hour and 0.0015 a partition", () => {
     const idle = load({ eventsPerSecond: 1, hoursPerDay: 0 });
     expect(part(idle, "MSK")).toBeCloseTo(730 * (0.75 + 4 * 0.0015), 6);
@@ -87,11 +96,29 @@ test.each(Object.keys(ALTERNATIVES) as Alternative[])("%s: the break-even is one
   expect(ours(rate * 1.01)).toBeGreaterThan(theirs(rate * 1.01));
 });
 
-test("every price names its unit and its page", () => {
-  for (const { usd, per, source } of Object.values(PRICE_LIST.regions["us-east-1"])) {
-    expect(usd).toBeGreaterThan(0);
-    expect(per).not.toBe("");
-    expect(source).toMatch(/^https:\/\/aws\.amazon\.com\/.+\/pricing\//);
+test("every price names its unit and its source, with a date or none", () => {
+  for (const price of Object.values<Price>(PRICE_LIST.regions["us-east-1"])) {
+    expect(price.usd).toBeGreaterThan(0);
+    expect(price.per).not.toBe("");
+    expect(price.source).toMatch(/^https:\/\//);
+    expect(price.dated ?? "2026").toMatch(/^\d{4}(-\d{2})?$/);
+    expect(price.doubt).not.toBe("");
+  }
+});
+
+test("the command names what is not confirmed, and where to check it", async () => {
+  const write = vi.spyOn(process.stdout, "write").mockReturnValue(true);
+  const args = ["--events-per-second", "100", "--region", "us-west-2"];
+  await costCommand().parseAsync(args, { from: "user" });
+  const text = write.mock.calls.map(([chunk]) => String(chunk)).join("");
+  write.mockRestore();
+  expect(text).toContain("List prices of us-east-1, taken to be the same in us-west-2");
+  const doubts = Object.values<Price>(PRICE_LIST.regions["us-west-2"]).filter(
+    ({ doubt }) => doubt !== undefined,
+  );
+  expect(doubts).not.toEqual([]);
+  for (const { per, doubt, source } of doubts) {
+    expect(text).toContain(` per ${per}: ${doubt} (${source})`);
   }
 });
 
