@@ -139,7 +139,8 @@ function priceNotes({ readFor, list }: CostReport["prices"], region: string): st
     doubt === undefined ? [] : [`  ${decimal(usd)} per ${per}: ${doubt} (${source})\n`],
   );
   return (
-    `List prices of ${readFor}${assumed}: read in sources of ${dates[0]} to ${dates.at(-1)}, and\n` +
+    `List prices of ${readFor}${assumed}: read in sources of ${dates[0]} to ` +
+    `${dates.at(-1)}, and\n` +
     `${undated} in undated ones, not all of which name the region; each with its own in --json.\n` +
     `Not confirmed; check before relying on it:\n${doubts.join("")}`
   );

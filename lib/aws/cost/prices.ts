@@ -25,7 +25,8 @@ const unsure = (page: string, doubt: string): Source => ({ source: page, dated: 
 const NO_ADDRESS = "read only in copies of AWS's list whose origin is not known";
 
 const LAMBDA_REQUESTS = read(
-  "https://git.mcrn.ar/mariano/lambda_local_runner/src/branch/main/docs/lambdas-md/lambda-13-cost.md",
+  "https://git.mcrn.ar/mariano/lambda_local_runner/src/branch/main/" +
+    "docs/lambdas-md/lambda-13-cost.md",
   "2026-05",
 );
 const LAMBDA_DURATION = read("https://cloudchipr.com/blog/aws-lambda-pricing", "2024");
@@ -40,7 +41,8 @@ const S3 = read(
   "https://devnotes.tech/understanding-aws-s3-pricing-a-complete-cost-breakdown-with-examples",
 );
 const MSK = read(
-  "https://github.com/Gilgamech/OfferingOverview/blob/26d85c659aaeb5451d4cc59429d1db066925017a/notes/MSK.md",
+  "https://github.com/Gilgamech/OfferingOverview/blob/" +
+    "26d85c659aaeb5451d4cc59429d1db066925017a/notes/MSK.md",
 );
 const MSK_LARGE = unsure(
   "https://aws.amazon.com/msk/pricing/",
@@ -56,7 +58,8 @@ const CLOUDWATCH = read(
 const KMS_KEYS = read("https://aws.amazon.com/kms/pricing/");
 const KMS_REQUESTS = read("https://www.wring.co/blog/aws-kms-pricing-guide");
 const FLINK = read(
-  "https://raw.githubusercontent.com/api-evangelist/kinesis/refs/heads/main/plans/kinesis-plans-pricing.yml",
+  "https://raw.githubusercontent.com/api-evangelist/kinesis/refs/heads/main/" +
+    "plans/kinesis-plans-pricing.yml",
   "2026-09",
 );
 const FLINK_STORAGE = unsure(
