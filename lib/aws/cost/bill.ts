@@ -77,7 +77,7 @@ const ENGINE = {
   /** Bronze, compressed, beside the tables made of it. */
   lakeBytesPerEventByte: 0.3,
   customMetrics: 40,
-  alarms: 10,
+  alarms: 11,
   logBytesPerInvocation: 1_000,
 } as const;
 
