@@ -31,7 +31,7 @@ export {
 } from "./define/fields.js";
 export { definitionHash, fromJson, toJson } from "./define/json.js";
 export { parameter, withParameters } from "./define/parameters.js";
-export { duckdb, lake, pipeline } from "./define/pipeline.js";
+export { duckdb, kafka, lake, pipeline, postgres, snowflake } from "./define/pipeline.js";
 export { final, reference, stream, updates } from "./define/stream.js";
 export { session, sliding, tumbling } from "./define/windows.js";
 export { MillpondError } from "./errors.js";

@@ -1,7 +1,7 @@
 /** `millpond cost`: the monthly bill of a load in AWS, by part, and what else would cost. */
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { Alternative } from "../aws/cost/alternatives.js";
-import type { Bill, KafkaPricing, Load } from "../aws/cost/bill.js";
+import { type Bill, DEFAULT_LOAD, type Load } from "../aws/cost/bill.js";
 import type { Price } from "../aws/cost/prices.js";
 import { textTable } from "./text-table.js";
 
@@ -15,18 +15,7 @@ Examples:
   $ millpond cost --events-per-second 50000 --partitions 32 --kafka provisioned --json
 `;
 
-interface Flags {
-  readonly eventsPerSecond: number;
-  readonly eventBytes: number;
-  readonly partitions: number;
-  readonly kafka: KafkaPricing;
-  readonly region: string;
-  readonly batchWindowSeconds: number;
-  readonly sinkWindowSeconds: number;
-  readonly hoursPerDay: number;
-  readonly retentionDays: number;
-  readonly tables: number;
-  readonly minPollers: number;
+interface Flags extends Load {
   readonly json?: boolean;
 }
 
@@ -34,20 +23,40 @@ export function costCommand(): Command {
   return new Command("cost")
     .description("the monthly bill of a load in AWS, by part")
     .requiredOption("--events-per-second <n>", "records a second, while there are any", number)
-    .option("--event-bytes <n>", "bytes of a record's value", number, 200)
-    .option("--partitions <n>", "partitions of the topic", number, 4)
+    .option("--event-bytes <n>", "bytes of a record's value", number, DEFAULT_LOAD.eventBytes)
+    .option("--partitions <n>", "partitions of the topic", number, DEFAULT_LOAD.partitions)
     .addOption(
       new Option("--kafka <kind>", "existing costs nothing here")
         .choices(["serverless", "provisioned", "existing"])
-        .default("serverless"),
+        .default(DEFAULT_LOAD.kafka),
     )
-    .option("--region <name>", "AWS region", "us-east-1")
-    .option("--batch-window-seconds <n>", "how long Lambda gathers records", number, 5)
-    .option("--sink-window-seconds <n>", "how long the sink gathers commits", number, 15)
-    .option("--hours-per-day <n>", "hours a day with events", number, 24)
-    .option("--retention-days <n>", "days that records are kept", number, 30)
-    .option("--tables <n>", "tables of the pipeline", number, 4)
-    .option("--min-pollers <n>", "provisioned pollers; 0 is on-demand mode", number, 0)
+    .option("--region <name>", "AWS region", DEFAULT_LOAD.region)
+    .option(
+      "--batch-window-seconds <n>",
+      "how long Lambda gathers records",
+      number,
+      DEFAULT_LOAD.batchWindowSeconds,
+    )
+    .option(
+      "--sink-window-seconds <n>",
+      "how long the sink gathers commits",
+      number,
+      DEFAULT_LOAD.sinkWindowSeconds,
+    )
+    .option("--hours-per-day <n>", "hours a day with events", number, DEFAULT_LOAD.hoursPerDay)
+    .option(
+      "--retention-days <n>",
+      "days that records are kept",
+      number,
+      DEFAULT_LOAD.retentionDays,
+    )
+    .option("--tables <n>", "tables of the pipeline", number, DEFAULT_LOAD.tables)
+    .option(
+      "--min-pollers <n>",
+      "provisioned pollers; 0 is on-demand mode",
+      number,
+      DEFAULT_LOAD.minPollers,
+    )
     .option("--json", "as one JSON object")
     .addHelpText("after", HELP)
     .action(async (flags: Flags) => {

@@ -81,8 +81,6 @@ const MERGE_BYTES_MAX = 512 * 1024;
 const ROWS_SHARE_MAX = 4;
 /** A merge store larger than that is let go after use. */
 const MERGE_STORE_WORDS_MAX = 1 << 22;
-/** Objects are read piece by piece. */
-const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 /** Reads of a checkpoint that moved on each time; more means that something else is wrong. */
 const LOADS_MAX = 10;
 /** The publisher's state names each of a table's windows (I6). */
@@ -134,7 +132,8 @@ export class Publisher {
   }) {
     this.id = options.id;
     this.cell = new CheckpointCell(options.checkpoints, options.id);
-    this.objects = RecentObjects.over(options.objects, RECENT_BYTES_MAX);
+    // They are read piece by piece.
+    this.objects = RecentObjects.over(options.objects);
     this.definitionHash = options.definitionHash;
     this.state = emptyPublisherState(options.definitionHash);
     this.latenesses = new Map(

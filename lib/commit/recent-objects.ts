@@ -5,26 +5,26 @@
  */
 import type { ObjectStore } from "./ports.js";
 
+const BYTES_MAX = 32 * 1024 * 1024;
+
 /**
- * Remembers the last objects, at most `bytesMax` bytes of them.
+ * Remembers the last objects, at most 32 MiB of them.
  *
- * @example const objects = new RecentObjects(new FileObjectStore(dir), 32 * 1024 * 1024);
+ * @example const objects = new RecentObjects(new FileObjectStore(dir));
  */
 export class RecentObjects implements ObjectStore {
   readonly #store: ObjectStore;
-  readonly #bytesMax: number;
   /** Oldest first. */
   readonly #objects = new Map<string, Uint8Array>();
   #bytes = 0;
 
   /** The store itself, if it remembers already. */
-  static over(store: ObjectStore, bytesMax: number): RecentObjects {
-    return store instanceof RecentObjects ? store : new RecentObjects(store, bytesMax);
+  static over(store: ObjectStore): RecentObjects {
+    return store instanceof RecentObjects ? store : new RecentObjects(store);
   }
 
-  constructor(store: ObjectStore, bytesMax: number) {
+  constructor(store: ObjectStore) {
     this.#store = store;
-    this.#bytesMax = bytesMax;
   }
 
   /** The bytes must not change afterwards. */
@@ -53,11 +53,11 @@ export class RecentObjects implements ObjectStore {
 
   #remember(key: string, bytes: Uint8Array): void {
     this.#forget(key);
-    if (bytes.length > this.#bytesMax) return;
+    if (bytes.length > BYTES_MAX) return;
     this.#objects.set(key, bytes);
     this.#bytes += bytes.length;
     for (const oldest of this.#objects.keys()) {
-      if (this.#bytes <= this.#bytesMax) break;
+      if (this.#bytes <= BYTES_MAX) break;
       this.#forget(oldest);
     }
   }

@@ -234,7 +234,11 @@ export interface ReferenceNode {
 
 export type SinkNode =
   | { readonly kind: "lake"; readonly bronze: boolean; readonly tables?: readonly string[] }
-  | { readonly kind: "duckdb"; readonly tables?: readonly string[] };
+  | { readonly kind: "duckdb"; readonly tables?: readonly string[] }
+  | { readonly kind: "postgres"; readonly schema: string; readonly tables?: readonly string[] }
+  /** One row table, to a topic with as many partitions as its stream's. */
+  | { readonly kind: "kafka"; readonly topic: string; readonly tables: readonly [string] }
+  | { readonly kind: "snowflake"; readonly tables?: readonly string[] };
 
 export interface ParameterNode {
   readonly name: string;

@@ -99,6 +99,7 @@ export function definitionFrom(value: unknown): PipelineDefinition {
   return value;
 }
 
+const SINK_KINDS = ["lake", "duckdb", "postgres", "kafka", "snowflake"];
 const STEPS = ["filter", "derive", "select", "map", "enrich"];
 
 function expression(value: unknown): void {
@@ -115,7 +116,7 @@ function isDefinition(value: unknown): value is PipelineDefinition {
   for (const key of ["parameters", "streams", "references", "tables", "sinks"]) {
     for (const item of list(root[key], key)) record(item, `an item of ${key}`);
   }
-  for (const item of list(root.sinks, "sinks")) kind(item, "a sink", ["lake", "duckdb"]);
+  for (const item of list(root.sinks, "sinks")) kind(item, "a sink", SINK_KINDS);
   for (const item of list(root.streams, "streams")) {
     for (const field of list(record(item, "a stream").fields, "fields")) {
       for (const check of list(record(field, "a field").checks, "checks")) expression(check);

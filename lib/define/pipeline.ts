@@ -24,6 +24,47 @@ export const duckdb = (options: { readonly tables?: readonly string[] } = {}): S
     return { kind: "duckdb", ...options };
   });
 
+/**
+ * Results as PostgreSQL tables, upserted by their keys; the server is named by the environment.
+ * `schema` is "public" by default.
+ */
+export const postgres = (
+  options: { readonly schema?: string; readonly tables?: readonly string[] } = {},
+): SinkNode =>
+  at({ file: callerPlace() }, () => {
+    checkOptions("postgres", options, { schema: true, tables: true });
+    const { schema = "public" } = options;
+    if (typeof schema !== "string" || schema === "") {
+      throw new DefinitionError('postgres: the schema is no name; give one, like "analytics"');
+    }
+    return { kind: "postgres", ...options, schema };
+  });
+
+/**
+ * The rows of a row table as JSON records of a topic; brokers are named by the environment.
+ *
+ * @example kafka({ table: "enriched", topic: "enriched_activity" })
+ */
+export const kafka = (options: { readonly table: string; readonly topic: string }): SinkNode =>
+  at({ file: callerPlace() }, () => {
+    checkOptions("kafka", options, { table: true, topic: true });
+    const { table, topic } = options;
+    if (typeof topic !== "string" || !/^(?!\.{1,2}$)[\w.-]{1,249}$/.test(topic)) {
+      throw new DefinitionError(
+        `kafka: ${JSON.stringify(topic)} is no topic; its name has at most 249 letters, digits, ` +
+          '".", "_" and "-"',
+      );
+    }
+    return { kind: "kafka", topic, tables: [table] };
+  });
+
+/** Results as Snowflake tables; account and credentials are in the environment. */
+export const snowflake = (options: { readonly tables?: readonly string[] } = {}): SinkNode =>
+  at({ file: callerPlace() }, () => {
+    checkOptions("snowflake", options, { tables: true });
+    return { kind: "snowflake", ...options };
+  });
+
 /** A chain of any columns counts as a row table. */
 export type TableSource = TableShape | { readonly parts: TableParts; rows(): TableShape };
 
@@ -49,7 +90,12 @@ export function pipeline(
     }
     checkOptions(`pipeline "${name}"`, options, { sinks: true });
     const { sinks = [lake(), duckdb()] } = options;
-    checkSinks(sinks, names);
+    const rowTables = resolved.filter(({ table }) => table.shape.kind === "rows");
+    checkSinks(
+      sinks,
+      names,
+      rowTables.map(({ table }) => table.name),
+    );
     const definition = {
       version: 1 as const,
       name,
@@ -94,7 +140,11 @@ function collect<T extends { readonly name: string }>(what: string, items: reado
   return [...found.values()];
 }
 
-function checkSinks(sinks: readonly SinkNode[], tables: readonly string[]): void {
+function checkSinks(
+  sinks: readonly SinkNode[],
+  tables: readonly string[],
+  rowTables: readonly string[],
+): void {
   if (!Array.isArray(sinks) || sinks.some((sink) => typeof sink?.kind !== "string")) {
     throw new DefinitionError("the sinks are no list of sinks; give one, like [lake(), duckdb()]");
   }
@@ -107,6 +157,12 @@ function checkSinks(sinks: readonly SinkNode[], tables: readonly string[]): void
         { table },
       );
     }
+    if (sink.kind !== "kafka" || rowTables.includes(sink.tables[0])) continue;
+    throw new DefinitionError(
+      "sink kafka sends rows with their source's partition and offset, which a window's row lacks; " +
+        "give it a table without a window",
+      { table: sink.tables[0] },
+    );
   }
 }
 

@@ -90,7 +90,7 @@ export class GroupStore {
       const found = this.index[at]!;
       if (found === 0) return NONE;
       const slot = found - 1;
-      if (this.panes[slot] === pane && this.sameKey(slot, codes, row)) return slot;
+      if (this.panes[slot] === pane && sameCodes(this.keys, slot, codes, row)) return slot;
       at = (at + 1) & mask;
     }
   }
@@ -465,10 +465,6 @@ export class GroupStore {
     this.capacity = this.panes.length;
   }
 
-  private sameKey(slot: number, codes: readonly Int32Array[], row: number): boolean {
-    return sameCodes(this.keys, slot, codes, row);
-  }
-
   private place(slot: number): void {
     const mask = this.index.length - 1;
     let at = hashKey(this.panes[slot]!, this.keys, slot) & mask;
@@ -512,7 +508,7 @@ export class GroupStore {
     for (;;) {
       const found = this.index[at]! - 1;
       if (found === slot) break;
-      if (this.panes[found] === this.panes[slot] && this.sameKey(found, this.keys, slot)) {
+      if (this.panes[found] === this.panes[slot] && sameCodes(this.keys, found, this.keys, slot)) {
         this.unchain(found, slot);
         return;
       }

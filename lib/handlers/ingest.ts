@@ -18,6 +18,7 @@ import {
 } from "../sources/objects/object-source.js";
 import { openStores } from "../stores/open-stores.js";
 import { hasTime, type InvocationContext } from "./deadline.js";
+import { onceReady } from "./once-ready.js";
 import { type Environment, type PipelineRuntime, pipelineRuntime } from "./pipeline-runtime.js";
 
 const INCOMING = "incoming/";
@@ -61,16 +62,7 @@ export type IngestHandler = (
  * export const handler = makeIngest({ pipeline });
  */
 export function makeIngest(options: IngestOptions): IngestHandler {
-  let setup: Promise<Ingest> | null = null;
-  const ready = () => {
-    setup ??= Ingest.create(options).catch((error: unknown) => {
-      // The next invocation tries again.
-      setup = null;
-      throw error;
-    });
-    return setup;
-  };
-  ready().catch(() => undefined);
+  const ready = onceReady(() => Ingest.create(options));
   return async (event, context) => (await ready()).handle(event, context);
 }
 

@@ -18,6 +18,7 @@ import {
 } from "../sources/kafka-event.js";
 import { openStores } from "../stores/open-stores.js";
 import { hasTime, type InvocationContext } from "./deadline.js";
+import { onceReady } from "./once-ready.js";
 import {
   type Environment,
   type PipelineRuntime,
@@ -70,17 +71,7 @@ export type ProcessorHandler = (
  * export const handler = makeProcessor({ pipeline });
  */
 export function makeProcessor(options: ProcessorOptions): ProcessorHandler {
-  let setup: Promise<Processor> | null = null;
-  const ready = () => {
-    setup ??= Processor.create(options).catch((error: unknown) => {
-      // The next invocation tries again.
-      setup = null;
-      throw error;
-    });
-    return setup;
-  };
-  // Before the first event comes, Lambda gives a full CPU; failures are for that event to meet.
-  ready().catch(() => undefined);
+  const ready = onceReady(() => Processor.create(options));
   return async (event, context) => (await ready()).handle(event, context);
 }
 

@@ -81,7 +81,7 @@ async function openRounds(options: SinkOptions): Promise<SinkRounds> {
   const runtime = await pipelineRuntime(options.pipeline, env, options.references);
   const { definition, definitionHash } = runtime;
   const places = storePlaces(stores, definition.name, env);
-  const sinks = makeSinks(definition, places, definitionHash);
+  const sinks = makeSinks(definition, places, definitionHash, env);
   return new SinkRounds({ ...runtime, ...stores, sinks });
 }
 

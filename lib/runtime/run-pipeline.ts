@@ -37,8 +37,6 @@ import {
 import { startWorkers } from "./workers.js";
 
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
-/** Outboxes and batches are read back soon after they are written. */
-const RECENT_BYTES_MAX = 32 * 1024 * 1024;
 const SINK_STEP_BYTES = 128 * 1024 * 1024;
 
 export interface RunOptions {
@@ -135,7 +133,7 @@ class Run {
       ]),
     );
     this.checkpoints = new FileCheckpointStore(paths.checkpoints);
-    this.objects = new RecentObjects(new FileObjectStore(paths.objects), RECENT_BYTES_MAX);
+    this.objects = new RecentObjects(new FileObjectStore(paths.objects));
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
       objects: this.objects,
@@ -143,7 +141,7 @@ class Run {
       definitionHash,
       programs: [...this.programs.values()],
     });
-    this.sinks = makeSinks(this.definition, localPlaces(paths), definitionHash);
+    this.sinks = makeSinks(this.definition, localPlaces(paths), definitionHash, process.env);
   }
 
   async execute(): Promise<RunReport> {

@@ -18,6 +18,7 @@ import { bucketDatabase } from "../stores/bucket-database.js";
 import type { Stores } from "../stores/open-stores.js";
 import type { AccountingRow } from "./accounting.js";
 import type { OutputPaths } from "./output.js";
+import { remoteSink } from "./remote-sinks.js";
 
 /** Where the results of a pipeline are kept. */
 export interface SinkPlaces {
@@ -75,7 +76,7 @@ export function storePlaces(
 
 /**
  * @example
- * const sinks = makeSinks(definition, places, definitionHash);
+ * const sinks = makeSinks(definition, places, definitionHash, process.env);
  * const sequence = await applySinks(sinks, publisher);
  * await sinks.complete({ sequence, accounting });
  */
@@ -83,11 +84,26 @@ export function makeSinks(
   definition: PipelineDefinition,
   places: SinkPlaces,
   definitionHash: string,
+  env: NodeJS.ProcessEnv,
 ): RunSinks {
   const { database } = places;
-  return database.kind === "file"
-    ? fileSinks(definition, places, database.file, definitionHash)
-    : bucketSinks(definition, places, database.storage, definitionHash);
+  const own =
+    database.kind === "file"
+      ? fileSinks(definition, places, database.file, definitionHash)
+      : bucketSinks(definition, places, database.storage, definitionHash);
+  const layouts = tableLayouts(definition);
+  const remote = definition.sinks.flatMap((node) => {
+    const kept = chosen(layouts, node).filter(({ kind }) => kind !== "bronze");
+    return remoteSink(definition.name, node, kept, env) ?? [];
+  });
+  return {
+    ...own,
+    all: [...own.all, ...remote],
+    async close() {
+      await own.close();
+      await closeAll(remote);
+    },
+  };
 }
 
 function fileSinks(

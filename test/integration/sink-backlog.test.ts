@@ -80,7 +80,7 @@ function rounds(stores: SinkStores, step?: StepBounds): SinkRounds {
     definition: definition.definition,
     definitionHash: hash,
     programs: new Map([["clicks", program]]),
-    sinks: makeSinks(definition.definition, places, hash),
+    sinks: makeSinks(definition.definition, places, hash, {}),
   });
 }
 
