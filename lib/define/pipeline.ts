@@ -159,7 +159,7 @@ function checkSinks(
     }
     if (sink.kind !== "kafka" || rowTables.includes(sink.tables[0])) continue;
     throw new DefinitionError(
-      "sink kafka sends rows with their source's partition and offset, which a window's row lacks; " +
+      "sink kafka sends each row to its source's partition, and a window's row has no one source; " +
         "give it a table without a window",
       { table: sink.tables[0] },
     );
