@@ -159,7 +159,7 @@ function checkSinks(
     }
     if (sink.kind !== "kafka" || rowTables.includes(sink.tables[0])) continue;
     throw new DefinitionError(
-      "sink kafka sends each row to its source's partition, and a window's row has no one source; " +
+      "sink kafka sends rows to the partitions they came from, which a window's row lacks; " +
         "give it a table without a window",
       { table: sink.tables[0] },
     );
