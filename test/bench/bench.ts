@@ -46,6 +46,7 @@ const cases = [
   ...WORKLOADS,
   "tumbling, envelope",
   "processor",
+  "processor, sums and distinct",
 ].filter((name) => flags.only === undefined || name === flags.only);
 process.stdout.write(
   `${row("case", "CPU-s per million (min–max)", "events/s", "peak MB", "equal")}`,
