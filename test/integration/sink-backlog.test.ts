@@ -22,11 +22,6 @@ import { clickRecords } from "../unit/handlers/clicks.js";
 import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { SinkBed, type SinkStores } from "./support/sink-stores.js";
 
-Object.assign(process.env, {
-  AWS_ACCESS_KEY_ID: "none",
-  AWS_SECRET_ACCESS_KEY: "none",
-  AWS_REGION: "us-east-1",
-});
 const RECORDS = 1500;
 const PARTITIONS = [0, 1, 2];
 const clicks = stream("clicks", {

@@ -19,11 +19,6 @@ import {
 import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { SinkBed } from "./support/sink-stores.js";
 
-Object.assign(process.env, {
-  AWS_ACCESS_KEY_ID: "none",
-  AWS_SECRET_ACCESS_KEY: "none",
-  AWS_REGION: "us-east-1",
-});
 const context = { getRemainingTimeInMillis: () => 60_000 };
 const write = () => undefined;
 const START_MS = Date.UTC(2025, 0, 1);

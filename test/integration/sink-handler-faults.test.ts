@@ -20,11 +20,6 @@ import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 import { faultAt, SinkBed, type SinkStores } from "./support/sink-stores.js";
 
-Object.assign(process.env, {
-  AWS_ACCESS_KEY_ID: "none",
-  AWS_SECRET_ACCESS_KEY: "none",
-  AWS_REGION: "us-east-1",
-});
 const context = { getRemainingTimeInMillis: () => 60_000 };
 const write = () => undefined;
 const RECORDS = 240;

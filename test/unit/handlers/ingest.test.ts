@@ -4,10 +4,10 @@ import { describe, expect, it } from "vitest";
 import { type IngestHandler, makeIngest } from "../../../lib/handlers/ingest.js";
 import { INGEST_PARTITION } from "../../../lib/runtime/object-ingest.js";
 import type { ObjectSource } from "../../../lib/sources/objects/object-source.js";
-import type { FaultHook, StoreOperation } from "../../../lib/stores/memory.js";
 import { clickRecords, clicksPipeline } from "./clicks.js";
 import {
   context,
+  faultAt,
   kafkaEvent,
   type MemoryStores,
   memoryStores,
@@ -131,25 +131,6 @@ function withoutText(tables: Record<string, string[]>): Record<string, unknown[]
 }
 
 const EXPECTED = await expectedFor(LINES);
-
-class Fault extends Error {}
-
-function faultAt(at: number, moment: "before" | "after", lasting: boolean) {
-  const operations: StoreOperation[] = [];
-  const hook: FaultHook = {
-    before(operation) {
-      const number = operations.push(operation) - 1;
-      if (number > at && lasting) throw new Fault("the process is gone");
-      if (number === at && moment === "before") throw new Fault("failed before");
-    },
-    after(operation) {
-      const number = operations.indexOf(operation);
-      if (number > at && lasting) throw new Fault("the process is gone");
-      if (number === at && moment === "after") throw new Fault("the reply was lost");
-    },
-  };
-  return { operations, hook };
-}
 
 const counting = faultAt(Number.POSITIVE_INFINITY, "before", false);
 await deliver(through(memoryStores(), counting.hook), fullBucket());

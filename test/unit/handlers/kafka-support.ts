@@ -9,6 +9,7 @@ import {
   type FaultHook,
   MemoryCheckpointStore,
   MemoryObjectStore,
+  type StoreOperation,
 } from "../../../lib/stores/memory.js";
 
 export interface TestRecord {
@@ -100,4 +101,25 @@ export function processorOver(
       return sum + values.reduce((all, one) => all + Number(one), 0);
     }, 0);
   return { handle, lines, total };
+}
+
+/** What an injected fault throws. */
+export class Fault extends Error {}
+
+/** Counts operations; number `at` fails and, if `lasting`, all later ones do. */
+export function faultAt(at: number, moment: "before" | "after", lasting: boolean) {
+  const operations: StoreOperation[] = [];
+  const hook: FaultHook = {
+    before(operation) {
+      const number = operations.push(operation) - 1;
+      if (number > at && lasting) throw new Fault("the process is gone");
+      if (number === at && moment === "before") throw new Fault("failed before");
+    },
+    after(operation) {
+      const number = operations.indexOf(operation);
+      if (number > at && lasting) throw new Fault("the process is gone");
+      if (number === at && moment === "after") throw new Fault("the reply was lost");
+    },
+  };
+  return { operations, hook };
 }

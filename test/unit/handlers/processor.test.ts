@@ -2,10 +2,12 @@
 import { describe, expect, it } from "vitest";
 import { CheckpointCell } from "../../../lib/commit/cell.js";
 import type { PartialBatchResponse } from "../../../lib/handlers/processor.js";
-import type { FaultHook, StoreOperation } from "../../../lib/stores/memory.js";
+import type { FaultHook } from "../../../lib/stores/memory.js";
 import { batches, clickRecords, clicksPipeline } from "./clicks.js";
 import {
   context,
+  Fault,
+  faultAt,
   kafkaEvent,
   type MemoryStores,
   memoryStores,
@@ -58,26 +60,6 @@ async function expected() {
 }
 
 const EXPECTED = await expected();
-
-class Fault extends Error {}
-
-/** Counts operations; number `at` fails and, if `lasting`, all later ones do. */
-function faultAt(at: number, moment: "before" | "after", lasting: boolean) {
-  const operations: StoreOperation[] = [];
-  const hook: FaultHook = {
-    before(operation) {
-      const number = operations.push(operation) - 1;
-      if (number > at && lasting) throw new Fault("the process is gone");
-      if (number === at && moment === "before") throw new Fault("failed before");
-    },
-    after(operation) {
-      const number = operations.indexOf(operation);
-      if (number > at && lasting) throw new Fault("the process is gone");
-      if (number === at && moment === "after") throw new Fault("the reply was lost");
-    },
-  };
-  return { operations, hook };
-}
 
 const counting = faultAt(Number.POSITIVE_INFINITY, "before", false);
 await deliver(through(memoryStores(), counting.hook));
