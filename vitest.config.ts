@@ -2,9 +2,14 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
 export default defineConfig({
   resolve: {
-    alias: { millpond: fileURLToPath(new URL("./lib/index.ts", import.meta.url)) },
+    alias: [
+      { find: /^millpond$/, replacement: source("./lib/index.ts") },
+      { find: /^millpond\/testing$/, replacement: source("./lib/testing/index.ts") },
+    ],
   },
   test: {
     include: ["test/**/*.test.ts"],

@@ -118,6 +118,15 @@ export class PartitionFold {
     return sections;
   }
 
+  /** As if an event of that time, epoch ms, had been read that no table counts. */
+  advanceTo(eventTimeMs: number): Section[] {
+    this.maxTime = Math.max(this.maxTime, eventTimeMs);
+    this.ids?.endSlice(this.watermark - this.program.dedupWithinMs!);
+    return this.operators.flatMap(({ program, operator }) =>
+      this.partials(program, operator.advance(this.watermark)),
+    );
+  }
+
   /** Open windows and sessions as they stand (a flush); the state does not change. */
   snapshot(wanted: (table: string) => boolean): Section[] {
     return this.operators

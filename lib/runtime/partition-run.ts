@@ -110,6 +110,13 @@ export class PartitionRun {
     this.pending = nothingPending();
   }
 
+  /** As if an event of that time, epoch ms, had been read that no table counts. */
+  async advanceTo(eventTimeMs: number): Promise<void> {
+    const sections = this.fold!.advanceTo(eventTimeMs);
+    const nextOffset = this.checkpoint?.nextOffset ?? 0;
+    await this.commit(nextOffset, sections, { flushed: false, updated: false });
+  }
+
   /** Hands open windows over as they stand. Does nothing if that was done since the last slice. */
   async flush(): Promise<void> {
     if (this.fold === null) await this.loadState();

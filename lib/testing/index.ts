@@ -1,0 +1,9 @@
+/** What a test of a pipeline imports, as "millpond/testing". */
+export type { TestRecord } from "./record-queue.js";
+export {
+  type SendOptions,
+  type TestPipeline,
+  type TestPipelineOptions,
+  testPipeline,
+} from "./test-pipeline.js";
+export type { TestRow, TestValue } from "./test-tables.js";
