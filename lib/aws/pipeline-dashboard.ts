@@ -324,6 +324,7 @@ const named = (handler: lambda.Function) => ({ label: handler.node.id });
 
 /** What each of our metrics says, beside the graphs. */
 function explanations(): cloudwatch.TextWidget {
-  const lines = METRICS.map(({ name, help }) => `**${name}** ${help}`);
+  const shown = METRICS.filter(({ inCloudWatch }) => inCloudWatch);
+  const lines = shown.map(({ name, help }) => `**${name}** ${help}`);
   return new cloudwatch.TextWidget({ markdown: lines.join("  \n"), width: 16, height: 6 });
 }

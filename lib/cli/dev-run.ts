@@ -2,6 +2,7 @@
 import * as path from "node:path";
 import { type DevOptions, DevSession, hashOfPipeline, streamOf } from "../dev/session.js";
 import { filesOf, type PipelineWatch, watchFiles } from "../dev/watch.js";
+import { MetricsEndpoint } from "../observe/metrics-endpoint.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import type { DevFlags } from "./dev.js";
 import { DevView } from "./dev-view.js";
@@ -15,6 +16,7 @@ export class DevRun {
   readonly #view: DevView;
   #watch: PipelineWatch | null = null;
   #session: DevSession | null = null;
+  #endpoint: MetricsEndpoint | null = null;
   #isFirst = true;
   /** Starts, restarts and the end take turns. */
   #last: Promise<void> = Promise.resolve();
@@ -44,6 +46,8 @@ export class DevRun {
       };
       process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
     });
+    const { metricsPort } = this.#flags;
+    if (metricsPort !== undefined) this.#endpoint = await MetricsEndpoint.start(metricsPort);
     this.#watch = watchFiles([path.resolve(this.#file)], () => {
       void this.#takeTurn(() => this.#restart());
     });
@@ -55,6 +59,7 @@ export class DevRun {
       clearInterval(timer);
     } finally {
       this.#watch.close();
+      await this.#endpoint?.close();
     }
     await this.#takeTurn(() => this.#stop());
     this.#view.note({ kind: "stopped", message: "stopped; running it again continues" });
@@ -91,8 +96,15 @@ export class DevRun {
     };
     this.#session = await DevSession.start(options);
     const shown = flags.function ?? (flags.store === "aws" ? "the AWS stores" : out);
+    const metrics = this.#endpoint?.url;
+    if (this.#endpoint !== null) this.#endpoint.source = this.#session.metrics;
     const kind = this.#isFirst ? "started" : "restarted";
-    this.#view.note({ kind, pipeline: name, out: shown });
+    this.#view.note({
+      kind,
+      pipeline: name,
+      out: shown,
+      ...(metrics !== undefined && { metrics }),
+    });
     this.#isFirst = false;
   }
 
@@ -110,6 +122,7 @@ export class DevRun {
   async #stop(): Promise<void> {
     const session = this.#session;
     this.#session = null;
+    if (this.#endpoint !== null) this.#endpoint.source = null;
     await session?.stop();
   }
 

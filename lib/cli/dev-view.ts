@@ -12,7 +12,13 @@ export interface DevViewOptions {
 
 /** A line that stays. */
 export type DevNote =
-  | { readonly kind: "started" | "restarted"; readonly pipeline: string; readonly out: string }
+  | {
+      readonly kind: "started" | "restarted";
+      readonly pipeline: string;
+      readonly out: string;
+      /** Where Prometheus may read. */
+      readonly metrics?: string;
+    }
   | { readonly kind: "waiting" | "stopping" | "stopped"; readonly message: string };
 
 const LINE_EVERY_MS = 5_000;
@@ -92,7 +98,8 @@ export class DevView {
 
 function noteText(note: DevNote): string {
   if ("message" in note) return note.message;
-  return `${note.kind}: pipeline "${note.pipeline}", results in ${note.out}`;
+  const metrics = note.metrics === undefined ? "" : `, metrics at ${note.metrics}`;
+  return `${note.kind}: pipeline "${note.pipeline}", results in ${note.out}${metrics}`;
 }
 
 function statusLine({ mapping, figures }: DevStatus, rate: number): string {

@@ -1,5 +1,6 @@
 /** `millpond dev`: a pipeline against a real broker, restarted when its file changes. */
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { MetricsAddress } from "../observe/metrics-endpoint.js";
 import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
 
 export interface DevFlags {
@@ -11,6 +12,7 @@ export interface DevFlags {
   readonly partitions: number;
   readonly pollers: number;
   readonly function?: string;
+  readonly metricsPort?: MetricsAddress;
   readonly set: ReadonlyMap<string, string>;
   readonly json?: boolean;
 }
@@ -69,6 +71,11 @@ export function devCommand(): Command {
     )
     .option("--function <name>", "invoke this deployed function instead, through Lambda's API")
     .option(
+      "--metrics-port <[host:]port>",
+      "serve metrics to Prometheus, on 127.0.0.1 unless a host is given",
+      metricsAddress,
+    )
+    .option(
       "--set <name=value>",
       "override a parameter that the pipeline declares",
       setting,
@@ -80,6 +87,15 @@ export function devCommand(): Command {
       const { DevRun } = await import("./dev-run.js");
       await new DevRun(file, flags).run();
     });
+}
+
+function metricsAddress(value: string): MetricsAddress {
+  const colon = value.lastIndexOf(":");
+  const host = colon === -1 ? "127.0.0.1" : value.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
+  const port = Number(value.slice(colon + 1));
+  const isPort = /\d$/.test(value) && Number.isInteger(port) && port >= 0 && port <= 65_535;
+  if (isPort && host !== "") return { host, port };
+  throw new InvalidArgumentError("expected a port, or <host>:<port>.");
 }
 
 function simulateFlag(value: string, before: readonly SimulateFlag[]): readonly SimulateFlag[] {

@@ -19,6 +19,8 @@ import { makeProcessor } from "../handlers/processor.js";
 import { makeProducer } from "../handlers/producer.js";
 import type { ProducerRequest } from "../handlers/producer-request.js";
 import { makeSink, type SinkHandler } from "../handlers/sink.js";
+import type { MetricsOutput } from "../observe/metrics.js";
+import type { MetricsSource } from "../observe/metrics-endpoint.js";
 import { claimOutput, lockOutput, type OutputLock, outputPaths } from "../runtime/output.js";
 import { type LoadedReferences, loadReferences } from "../runtime/references.js";
 import type { KafkaClient } from "../sources/kafka/client.js";
@@ -28,6 +30,7 @@ import { openStores, type Stores } from "../stores/open-stores.js";
 import { EventSourceMapping, type Invoker, type MappingStats } from "./event-source-mapping.js";
 import { type Figures, readFigures } from "./figures.js";
 import { lambdaInvoker } from "./lambda-invoker.js";
+import { type SessionMetrics, sessionMetrics } from "./session-metrics.js";
 
 const TICK_MS = 1_000;
 /** What Lambda would give the functions. */
@@ -69,6 +72,7 @@ export class DevSession {
   private readonly lock: OutputLock | null;
   private work: Work | null = null;
   private mapping: EventSourceMapping | null = null;
+  private gathered: SessionMetrics | null = null;
   private readonly producing: Promise<void>[] = [];
   private isStopping = false;
 
@@ -103,6 +107,11 @@ export class DevSession {
     return { mapping, figures: this.work === null ? null : await this.work.figures() };
   }
 
+  /** For Prometheus. */
+  get metrics(): MetricsSource {
+    return this.gathered!.source;
+  }
+
   /** Lets what is under way end, and publishes what it committed. */
   async stop(): Promise<void> {
     this.isStopping = true;
@@ -115,15 +124,18 @@ export class DevSession {
 
   private async begin(references: LoadedReferences): Promise<void> {
     const { options } = this;
-    const topics = [...streamsByTopic(options.pipeline.definition, options.env).keys()];
-    for (const topic of topics) {
+    const { definition } = options.pipeline;
+    const topics = streamsByTopic(definition, options.env);
+    for (const topic of topics.keys()) {
       await this.client.createTopic(topic, { partitions: options.partitions });
     }
+    const group = groupOf(options);
+    this.gathered = await sessionMetrics({ definition, topics, group, client: this.client });
     this.mapping = await EventSourceMapping.start({
       client: this.client,
       origin: { bootstrapServers: (await bootstrapBrokers(options.env)).join(",") },
-      topics,
-      group: groupOf(options),
+      topics: [...topics.keys()],
+      group,
       invoke: await this.invoker(references),
       pollers: options.pollers,
       rules: { partialBatches: true },
@@ -137,14 +149,15 @@ export class DevSession {
   private async invoker(references: LoadedReferences): Promise<Invoker> {
     const { functionName } = this.options;
     if (functionName !== undefined) return lambdaInvoker(functionName);
-    this.work = await Work.start(this.options, references);
+    this.work = await Work.start(this.options, references, this.gathered!.output);
     return (event) => this.work!.process(event);
   }
 
   /** Minute after minute, as a schedule would invoke it. */
   private async produce(stream: string, request: ProducerRequest): Promise<void> {
     const { pipeline, env, onTrouble } = this.options;
-    const handler = makeProducer({ pipeline, env, client: this.client, write: () => undefined });
+    const metrics = this.gathered!.output;
+    const handler = makeProducer({ pipeline, env, client: this.client, metrics });
     const context = {
       getRemainingTimeInMillis: () => (this.isStopping ? 0 : INVOCATION_MS_MAX),
     };
@@ -216,13 +229,19 @@ class Work {
     this.timer = setInterval(() => this.wakeSink({}), TICK_MS);
   }
 
-  static async start(options: DevOptions, references: LoadedReferences): Promise<Work> {
+  static async start(
+    options: DevOptions,
+    references: LoadedReferences,
+    metrics: MetricsOutput,
+  ): Promise<Work> {
     const { pipeline, store } = options;
     const MILLPOND_STORE = store.kind === "aws" ? "aws" : `file:${store.out}`;
     const env = { ...options.env, MILLPOND_STORE, MILLPOND_PARTIAL_BATCH: "true" };
     const stores = await openStores(env);
     const runtime = await pipelineRuntime(pipeline, env, references);
-    const handlers = { pipeline, env, stores, references, write: () => undefined };
+    // Failures reach `onTrouble` too.
+    const write = () => undefined;
+    const handlers = { pipeline, env, stores, references, write, metrics };
     return new Work(options, { runtime, stores, handlers });
   }
 

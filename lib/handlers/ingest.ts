@@ -6,7 +6,7 @@ import * as path from "node:path";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import type { Pipeline } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { emfLine, stdoutLine, type WriteLine } from "../observe/emf.js";
+import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
 import { INGEST_PARTITION, type IngestOutcome, ObjectIngest } from "../runtime/object-ingest.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId, publisherId } from "../runtime/runner.js";
@@ -169,9 +169,11 @@ class Ingest {
     const { write, runtime } = this.#setup;
     const pipeline = runtime.definition.name;
     const count = (kind: string) => results.filter(({ outcome }) => outcome.kind === kind).length;
-    const values = { ObjectsIngested: count("ingested"), ObjectsRejected: count("rejected") };
-    const line = emfLine({ pipeline }, values, Date.now());
-    if (line !== null) write(line);
+    const observations = [
+      { metric: "ObjectsIngested", value: count("ingested") },
+      { metric: "ObjectsRejected", value: count("rejected") },
+    ] as const;
+    emfOutput(write).write(pipeline, observations, Date.now());
     const log = (level: string, object: string, message: string) =>
       write(JSON.stringify({ level, object, message }));
     for (const { key, outcome } of results) {

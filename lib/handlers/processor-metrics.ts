@@ -1,55 +1,57 @@
-/** What one invocation of the processor did, gathered over slices, as metrics a stream. */
-import { emfLine, type MetricValues } from "../observe/emf.js";
+/** What one invocation of the processor did, gathered over slices, as observations. */
+import { DEAD_LETTER_REASONS } from "../engine/slice.js";
+import type { MetricName, Observation } from "../observe/metrics.js";
 import type { SliceOutcome } from "../runtime/slice-processor.js";
 
-interface StreamFigures {
-  readonly outcomes: SliceOutcome[];
+interface SlicePlace {
+  readonly stream: string;
+  readonly partition: number;
 }
 
 export class ProcessorMetrics {
-  readonly #pipeline: string;
-  readonly #streams = new Map<string, StreamFigures>();
+  readonly #observations: Observation[] = [];
 
-  constructor(pipeline: string) {
-    this.#pipeline = pipeline;
+  add(place: SlicePlace, outcome: SliceOutcome): void {
+    this.#observations.push(...observationsOf(place, outcome, Date.now()));
   }
 
-  add(stream: string, outcome: SliceOutcome): void {
-    let figures = this.#streams.get(stream);
-    if (figures === undefined) {
-      figures = { outcomes: [] };
-      this.#streams.set(stream, figures);
-    }
-    figures.outcomes.push(outcome);
+  /** A slice of this partition was not committed. */
+  addFailure(place: SlicePlace): void {
+    this.#observations.push({ metric: "SliceErrors", value: 1, labels: labelsOf(place) });
   }
 
-  /** EMF documents, one a stream. */
-  lines(nowMs: number): string[] {
-    return [...this.#streams].flatMap(([stream, { outcomes }]) => {
-      const dimensions = { pipeline: this.#pipeline, stream };
-      return emfLine(dimensions, valuesOf(outcomes, nowMs), nowMs) ?? [];
-    });
+  get observations(): readonly Observation[] {
+    return this.#observations;
   }
 }
 
-function valuesOf(outcomes: readonly SliceOutcome[], nowMs: number): MetricValues {
-  const sum = (of: (outcome: SliceOutcome) => number) =>
-    outcomes.reduce((total, outcome) => total + of(outcome), 0);
-  const committed = outcomes.filter(({ counts }) => counts !== null);
-  const watermarks = outcomes.flatMap(({ watermark }) => watermark ?? []);
-  return {
-    RecordsRead: sum(({ counts }) => counts?.records ?? 0),
-    Events: sum(({ counts }) => counts?.events ?? 0),
-    LateEvents: sum(({ counts }) => counts?.late ?? 0),
-    DuplicateEvents: sum(({ counts }) => counts?.duplicates ?? 0),
-    DeadLetters: sum(({ counts }) => counts?.deadLetters ?? 0),
-    Redelivered: sum(({ redelivered }) => redelivered),
-    SlicesCommitted: committed.length,
-    CommitConflicts: sum(({ conflicts }) => conflicts),
-    StorageWrites: sum(({ storageWrites }) => storageWrites),
-    SliceDurationMs: committed.map(({ durationMs }) => durationMs),
-    StateBytes: outcomes.map(({ stateBytes }) => stateBytes),
-    OutboxEntries: outcomes.map(({ outboxEntries }) => outboxEntries),
-    WatermarkLagMs: watermarks.map((watermark) => nowMs - watermark),
-  };
+const labelsOf = ({ stream, partition }: SlicePlace) => ({ stream, partition: String(partition) });
+
+function observationsOf(place: SlicePlace, outcome: SliceOutcome, nowMs: number): Observation[] {
+  const { counts, watermark } = outcome;
+  const labels = labelsOf(place);
+  const one = (metric: MetricName, value: number): Observation => ({ metric, value, labels });
+  const late = Object.entries(counts?.late ?? {}).map(([table, value]) => {
+    return { metric: "LateEvents", value, labels: { ...labels, table } } as const;
+  });
+  // All reasons, also of none: what first shows with a number has not grown, to Prometheus.
+  const dead = DEAD_LETTER_REASONS.map((reason) => {
+    const value = counts?.deadLetters[reason] ?? 0;
+    return { metric: "DeadLetters", value, labels: { ...labels, reason } } as const;
+  });
+  return [
+    one("RecordsRead", counts?.records ?? 0),
+    one("Events", counts?.events ?? 0),
+    one("DuplicateEvents", counts?.duplicates ?? 0),
+    ...late,
+    ...dead,
+    one("Redelivered", outcome.redelivered),
+    one("SlicesCommitted", counts === null ? 0 : 1),
+    one("CommitConflicts", outcome.conflicts),
+    one("StorageWrites", outcome.storageWrites),
+    ...(counts === null ? [] : [one("SliceDurationMs", outcome.durationMs)]),
+    one("StateBytes", outcome.stateBytes),
+    one("OutboxEntries", outcome.outboxEntries),
+    ...(watermark === null ? [] : [one("WatermarkLagMs", nowMs - watermark)]),
+  ];
 }

@@ -6,7 +6,8 @@
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import type { Pipeline } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { stdoutLine, type WriteLine } from "../observe/emf.js";
+import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
+import type { MetricsOutput } from "../observe/metrics.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId, publisherId } from "../runtime/runner.js";
 import { type SliceOutcome, SliceProcessor } from "../runtime/slice-processor.js";
@@ -52,8 +53,10 @@ export interface ProcessorOptions {
   readonly stores?: { readonly checkpoints: CheckpointStore; readonly objects: ObjectStore };
   /** Instead of those beside the bundle. */
   readonly references?: LoadedReferences;
-  /** Takes metrics (EMF) and log lines; stdout by default. */
+  /** Takes log lines; stdout by default. */
   readonly write?: WriteLine;
+  /** Takes metrics; as EMF among the log lines by default. */
+  readonly metrics?: MetricsOutput;
 }
 
 /** Nothing when all went well, or where partial batches are not reported. */
@@ -81,6 +84,7 @@ interface Setup {
   readonly stores: NonNullable<ProcessorOptions["stores"]>;
   readonly partialBatch: boolean;
   readonly write: WriteLine;
+  readonly metrics: MetricsOutput;
 }
 
 interface PartitionFailure {
@@ -108,12 +112,14 @@ class Processor {
       pipelineRuntime(options.pipeline, env, options.references),
       options.stores ?? openStores(env),
     ]);
+    const write = options.write ?? stdoutLine;
     return new Processor({
       runtime,
       stores,
       streams: streamsByTopic(runtime.definition, env),
       partialBatch: env.MILLPOND_PARTIAL_BATCH === "true",
-      write: options.write ?? stdoutLine,
+      write,
+      metrics: options.metrics ?? emfOutput(write),
     });
   }
 
@@ -121,7 +127,7 @@ class Processor {
     event: unknown,
     context: InvocationContext,
   ): Promise<PartialBatchResponse | undefined> {
-    const metrics = new ProcessorMetrics(this.#setup.runtime.definition.name);
+    const metrics = new ProcessorMetrics();
     const memory = this.#freeMemory.pop() ?? new EnvelopeMemory();
     let failures: PartitionFailure[];
     try {
@@ -135,7 +141,8 @@ class Processor {
       memory.reset();
       this.#freeMemory.push(memory);
       this.#boundWarmState();
-      for (const line of metrics.lines(Date.now())) this.#setup.write(line);
+      const { name } = this.#setup.runtime.definition;
+      this.#setup.metrics.write(name, metrics.observations, Date.now());
     }
     for (const failure of failures) this.#setup.write(logLine(failure));
     if (this.#setup.partialBatch) return { batchItemFailures: failures.map(itemFailure) };
@@ -163,11 +170,14 @@ class Processor {
         const facts = { remainingMs, sliceMs: this.#sliceMs, isFirst: index === 0 };
         if (!hasTime(facts)) throw outOfTime(remainingMs, this.#sliceMs);
         const outcome = await processor.process(slice);
-        metrics.add(stream, outcome);
+        metrics.add({ stream, partition: partition.partition }, outcome);
         this.#noteDuration(outcome);
       }
       return null;
     } catch (error) {
+      const stream = this.#setup.streams.get(partition.topic);
+      // A topic of no stream would be a label without bound.
+      if (stream !== undefined) metrics.addFailure({ stream, partition: partition.partition });
       return { name, offset, error };
     }
   }

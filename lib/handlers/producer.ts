@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Pipeline, StreamNode } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { emfLine, stdoutLine, type WriteLine } from "../observe/emf.js";
+import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
+import type { MetricsOutput } from "../observe/metrics.js";
 import type { KafkaClient, KafkaMessage, KafkaProducer } from "../sources/kafka/client.js";
 import { connectKafka } from "../sources/kafka/kafkajs-client.js";
 import { kafkaSettings } from "../sources/kafka/settings.js";
@@ -34,7 +35,9 @@ export interface ProducerOptions {
   readonly env?: Environment;
   /** Instead of the one that `env` names; it stays open. */
   readonly client?: KafkaClient;
+  /** Takes metrics, as EMF, unless `metrics` does; stdout by default. */
   readonly write?: WriteLine;
+  readonly metrics?: MetricsOutput;
 }
 
 export interface ProducerResponse {
@@ -62,7 +65,7 @@ export type ProducerHandler = (
  */
 export function makeProducer(options: ProducerOptions): ProducerHandler {
   const env = options.env ?? process.env;
-  const write = options.write ?? stdoutLine;
+  const metrics = options.metrics ?? emfOutput(options.write ?? stdoutLine);
   const { definition } = options.pipeline;
   return async (event, context) => {
     const { request, invokedAtMs } = producerRequest(event, env.MILLPOND_PRODUCER, Date.now());
@@ -80,9 +83,9 @@ export function makeProducer(options: ProducerOptions): ProducerHandler {
       }
     } finally {
       if (options.client === undefined) await client.close();
-      const dimensions = { pipeline: definition.name, stream: stream.name };
-      const line = emfLine(dimensions, { RecordsProduced: run.sent }, Date.now());
-      if (line !== null) write(line);
+      const labels = { stream: stream.name };
+      const sent = { metric: "RecordsProduced", value: run.sent, labels } as const;
+      metrics.write(definition.name, [sent], Date.now());
     }
   };
 }

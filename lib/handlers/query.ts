@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { Writable } from "node:stream";
 import { type ErrorCode, MillpondError } from "../errors.js";
-import { emfLine, stdoutLine, type WriteLine } from "../observe/emf.js";
+import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
 import { writeCsv, writeJson } from "../query/output.js";
 import type { ParameterValue, QueryParameters, Results } from "../query/results.js";
 import { openSnapshotResults, type SnapshotResults } from "../query/snapshot-results.js";
@@ -119,15 +119,11 @@ class Queries {
       response = failure(error);
     }
     const pipeline = this.#env.MILLPOND_PIPELINE ?? "unknown";
-    const line = emfLine(
-      { pipeline },
-      {
-        QueryDurationMs: performance.now() - started,
-        QueryErrors: response.statusCode === 200 ? 0 : 1,
-      },
-      Date.now(),
-    );
-    if (line !== null) this.#write(line);
+    const observations = [
+      { metric: "QueryDurationMs", value: performance.now() - started },
+      { metric: "QueryErrors", value: response.statusCode === 200 ? 0 : 1 },
+    ] as const;
+    emfOutput(this.#write).write(pipeline, observations, Date.now());
     return response;
   }
 

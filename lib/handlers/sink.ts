@@ -3,7 +3,8 @@
  * the processors have committed. An event is only a wake-up: what there is to do is in the stores.
  */
 import type { Pipeline } from "../define/definition.js";
-import { emfLine, type MetricValues, stdoutLine, type WriteLine } from "../observe/emf.js";
+import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
+import type { MetricName, MetricsOutput, Observation } from "../observe/metrics.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { makeSinks, storePlaces } from "../runtime/run-sinks.js";
 import { type RoundsReport, SinkRounds } from "../runtime/sink-rounds.js";
@@ -19,8 +20,9 @@ export interface SinkOptions {
   readonly stores?: Pick<Stores, "checkpoints" | "objects" | "lake" | "database">;
   /** Instead of those beside the bundle. */
   readonly references?: LoadedReferences;
-  /** Takes metrics (EMF); stdout by default. */
+  /** Takes metrics, as EMF, unless `metrics` does; stdout by default. */
   readonly write?: WriteLine;
+  readonly metrics?: MetricsOutput;
 }
 
 /** `null` when the event tells of nothing that a sink could take. */
@@ -41,7 +43,7 @@ export type SinkHandler = ((
  * export const handler = makeSink({ pipeline });
  */
 export function makeSink(options: SinkOptions): SinkHandler {
-  const write = options.write ?? stdoutLine;
+  const metrics = options.metrics ?? emfOutput(options.write ?? stdoutLine);
   const { name } = options.pipeline.definition;
   let setup: Promise<SinkRounds> | null = null;
   let last: Promise<unknown> = Promise.resolve();
@@ -62,11 +64,11 @@ export function makeSink(options: SinkOptions): SinkHandler {
       return await rounds.run({ ...request, remainingMs });
     } catch (error) {
       if (rounds === null) setup = null;
-      writeMetrics(write, name, { SinkErrors: 1 });
+      metrics.write(name, [{ metric: "SinkErrors", value: 1 }], Date.now());
       throw error;
     } finally {
       const durationMs = performance.now() - started;
-      if (rounds !== null) writeMetrics(write, name, metricsOf(rounds.report, durationMs));
+      if (rounds !== null) metrics.write(name, seen(rounds.report, durationMs), Date.now());
     }
   };
   return Object.assign(
@@ -115,18 +117,18 @@ function property(value: unknown, name: string): unknown {
   return new Map<string, unknown>(Object.entries(value)).get(name);
 }
 
-function metricsOf(report: RoundsReport, durationMs: number): MetricValues {
-  const { publishedRows, commitToVisibleMs, oldestWaitingMs, pending } = report;
-  return {
-    PublishedRows: publishedRows,
-    ...(commitToVisibleMs.length === 0 ? {} : { EventToVisibleMs: commitToVisibleMs }),
-    OutboxAgeMs: oldestWaitingMs,
-    PublicationsPending: pending,
-    SinkDurationMs: durationMs,
-  };
-}
-
-function writeMetrics(write: WriteLine, pipeline: string, values: MetricValues): void {
-  const line = emfLine({ pipeline }, values, Date.now());
-  if (line !== null) write(line);
+function seen(report: RoundsReport, durationMs: number): Observation[] {
+  const one = (metric: MetricName, value: number) => ({ metric, value });
+  const rows = Object.entries(report.rowsByTable);
+  const pending = Object.entries(report.pendingBySink);
+  return [
+    ...rows.map(([table, value]) => ({ ...one("PublishedRows", value), labels: { table } })),
+    ...report.commitToVisibleMs.map((ms) => one("EventToVisibleMs", ms)),
+    ...(report.oldestWaitingMs === null ? [] : [one("OutboxAgeMs", report.oldestWaitingMs)]),
+    ...pending.map(([sink, value]) => ({
+      ...one("PublicationsPending", value),
+      labels: { sink },
+    })),
+    one("SinkDurationMs", durationMs),
+  ];
 }

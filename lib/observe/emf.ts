@@ -2,7 +2,13 @@
  * Metrics as CloudWatch's embedded metric format: one line of JSON on stdout an invocation, which
  * costs no call and no permission. Which metrics there are is in `metrics.ts`.
  */
-import { METRIC_NAMESPACE, type MetricName, metricDefinition } from "./metrics.js";
+import {
+  METRIC_NAMESPACE,
+  type MetricName,
+  type MetricsOutput,
+  metricDefinition,
+  type Observation,
+} from "./metrics.js";
 
 /** A value, or one value an occurrence (e.g. one a slice). */
 export type MetricValues = Partial<Record<MetricName, number | readonly number[]>>;
@@ -21,6 +27,43 @@ export type WriteLine = (line: string) => void;
 export const stdoutLine: WriteLine = (line) => {
   process.stdout.write(`${line}\n`);
 };
+
+/**
+ * Observations as lines, one a stream: counts are added up, of others each value is kept.
+ *
+ * @example
+ * const metrics = emfOutput(stdoutLine);
+ * metrics.write("clicks", [{ metric: "RecordsRead", value: 10_000 }], Date.now());
+ */
+export function emfOutput(write: WriteLine): MetricsOutput {
+  return {
+    write(pipeline, observations, atMs) {
+      for (const [stream, values] of byStream(observations)) {
+        const dimensions = { pipeline, ...(stream !== null && { stream }) };
+        const line = emfLine(dimensions, values, atMs);
+        if (line !== null) write(line);
+      }
+    },
+  };
+}
+
+type GatheredValues = Partial<Record<MetricName, number | number[]>>;
+
+function byStream(observations: readonly Observation[]): Map<string | null, GatheredValues> {
+  const streams = new Map<string | null, GatheredValues>();
+  for (const { metric, value, labels } of observations) {
+    const { inCloudWatch, statistic } = metricDefinition(metric);
+    if (!inCloudWatch) continue;
+    const stream = labels?.stream ?? null;
+    const values = streams.get(stream) ?? {};
+    streams.set(stream, values);
+    const before = values[metric];
+    if (before === undefined) values[metric] = value;
+    else if (typeof before === "number" && statistic === "Sum") values[metric] = before + value;
+    else values[metric] = [before, value].flat();
+  }
+  return streams;
+}
 
 /**
  * One EMF document, without its line end; null when there is nothing to say. Of more than 100

@@ -46,9 +46,10 @@ export interface PartitionWriterOptions {
 export interface SliceCounts {
   readonly records: number;
   readonly events: number;
-  readonly late: number;
   readonly duplicates: number;
-  readonly deadLetters: number;
+  /** Rows of table `late` by the table that the event came too late for. */
+  readonly late: Readonly<Record<string, number>>;
+  readonly deadLetters: Readonly<Record<string, number>>;
 }
 
 export type Advance =
@@ -227,19 +228,33 @@ function lookIsDue(facts: { entries: number; commitsSinceLook: number }): boolea
 }
 
 function countsOf({ counters }: PartitionFold): SliceCounts {
-  const { records, events, duplicates, tables } = counters;
-  const late = Object.values(tables).reduce((sum, table) => sum + table.late, 0);
-  return { records, events, late, duplicates, deadLetters: records - events };
+  const { records, events, duplicates, tables, deadLetters } = counters;
+  const late = Object.entries(tables).map(([name, table]) => [name, table.late] as const);
+  return {
+    records,
+    events,
+    duplicates,
+    late: Object.fromEntries(late),
+    deadLetters: { ...deadLetters },
+  };
 }
 
 function difference(after: SliceCounts, before: SliceCounts): SliceCounts {
   return {
     records: after.records - before.records,
     events: after.events - before.events,
-    late: after.late - before.late,
     duplicates: after.duplicates - before.duplicates,
-    deadLetters: after.deadLetters - before.deadLetters,
+    late: differences(after.late, before.late),
+    deadLetters: differences(after.deadLetters, before.deadLetters),
   };
+}
+
+function differences(
+  after: Readonly<Record<string, number>>,
+  before: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const found = Object.entries(after).map(([name, n]) => [name, n - (before[name] ?? 0)] as const);
+  return Object.fromEntries(found);
 }
 
 /** The item, the outbox object, and the object that this commit moved state to. */

@@ -94,7 +94,7 @@ export function makeSinks(
   const layouts = tableLayouts(definition);
   const remote = definition.sinks.flatMap((node) => {
     const kept = chosen(layouts, node).filter(({ kind }) => kind !== "bronze");
-    return remoteSink(definition.name, node, kept, env) ?? [];
+    return remoteSink(definition, node, kept, env) ?? [];
   });
   return {
     ...own,
@@ -203,7 +203,11 @@ function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] 
 }
 
 /** Brings every sink up to the publisher; returns the sequence that all of them have. */
-export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise<number> {
+export async function applySinks(
+  sinks: RunSinks,
+  publisher: Publisher,
+  onTook?: (sink: Sink, sequence: number) => void,
+): Promise<number> {
   const { sequence, publications, trimmedThrough } = publisher.state;
   for (const sink of sinks.all) {
     const taken = await sink.open();
@@ -211,6 +215,7 @@ export async function applySinks(sinks: RunSinks, publisher: Publisher): Promise
       if (taken < trimmedThrough) throw lostProgress(sink.name, taken, trimmedThrough);
       if (taken > sequence) throw lostState(sink.name, taken, sequence);
       if (taken < sequence) await sink.apply(batches(taken), sequence);
+      onTook?.(sink, sequence);
     } finally {
       if (!sinks.stayOpen) await sink.close();
     }

@@ -66,14 +66,18 @@ export interface RoundsReport {
   outcome: "done" | "yielded" | "outOfTime";
   rounds: number;
   publishedRows: number;
+  /** The same by table. */
+  readonly rowsByTable: Record<string, number>;
   conflicts: number;
   /** From a commit to its rows being visible, one a partition and round. */
   readonly commitToVisibleMs: number[];
   readonly roundMs: number[];
-  /** Age of the oldest commit that was found waiting; 0 for none. */
-  oldestWaitingMs: number;
+  /** Age of the oldest commit that was found waiting; 0 for none, null when none could be read. */
+  oldestWaitingMs: number | null;
   /** Publications that a sink lacked when this ended. */
   pending: number;
+  /** The same for each sink whose progress is known. */
+  readonly pendingBySink: Record<string, number>;
 }
 
 /**
@@ -88,6 +92,8 @@ export class SinkRounds {
   report = newReport();
   readonly #options: SinkRoundsOptions;
   #publisher: Publisher;
+  /** By sink: the last publication that it is known to have taken. */
+  readonly #tookUpTo = new Map<string, number>();
   /** When a live table was last published, by this process's clock. */
   readonly #updatedAtMs = new Map<string, number>();
   #completed = "";
@@ -110,7 +116,10 @@ export class SinkRounds {
         await this.#options.sinks.close();
         const loaded = this.#publisher.generation;
         this.#publisher = this.#newPublisher();
-        if (!(await this.#wasOvertaken(error, loaded))) throw error;
+        if (!(await this.#wasOvertaken(error, loaded))) {
+          await this.#noteBacklog(report);
+          throw error;
+        }
         report.conflicts += 1;
         if (report.conflicts < CONFLICTS_MAX) continue;
         report.outcome = "yielded";
@@ -149,8 +158,9 @@ export class SinkRounds {
       });
       // A round that was overtaken or failed does not cost a live table its turn.
       for (const table of due) this.#updatedAtMs.set(table, startedAtMs);
-      report.publishedRows += rowsAfter(publisher, tookUpTo);
-      tookUpTo = await applySinks(this.#options.sinks, publisher);
+      const before = tookUpTo;
+      tookUpTo = await this.#applySinks();
+      noteRows(report, publisher, before);
       report.rounds += 1;
       report.commitToVisibleMs.push(...commits.map((atMs) => Date.now() - atMs));
       report.roundMs.push(performance.now() - started);
@@ -162,7 +172,32 @@ export class SinkRounds {
       }
     }
     report.pending = publisher.state.sequence - tookUpTo;
+    this.#notePending(report);
     if (request.tick && report.outcome === "done") await this.#sweepIfDue();
+  }
+
+  #applySinks(): Promise<number> {
+    return applySinks(this.#options.sinks, this.#publisher, ({ name }, sequence) => {
+      this.#tookUpTo.set(name, sequence);
+    });
+  }
+
+  #notePending({ pendingBySink }: RoundsReport): void {
+    const { sequence } = this.#publisher.state;
+    for (const [name, taken] of this.#tookUpTo) pendingBySink[name] = sequence - taken;
+  }
+
+  /** For the metrics of a failure; why it failed is known, and what else does is no news. */
+  async #noteBacklog(report: RoundsReport): Promise<void> {
+    try {
+      await this.#publisher.load();
+      noteWaiting(report, await this.#partitions(), this.#publisher.state.taken);
+      this.#notePending(report);
+    } catch {
+      // Nothing is known of the backlog then.
+    } finally {
+      this.#publisher = this.#newPublisher();
+    }
   }
 
   #newPublisher(): Publisher {
@@ -195,6 +230,7 @@ export class SinkRounds {
         const taken = await sink.open();
         // Before anything is published: afterwards new results could seem to be among those taken.
         if (taken > sequence) throw lostState(sink.name, taken, sequence);
+        this.#tookUpTo.set(sink.name, taken);
         sequences.push(taken);
       } finally {
         if (!sinks.stayOpen) await sink.close();
@@ -368,11 +404,13 @@ function newReport(): RoundsReport {
     outcome: "done",
     rounds: 0,
     publishedRows: 0,
+    rowsByTable: {},
     conflicts: 0,
     commitToVisibleMs: [],
     roundMs: [],
-    oldestWaitingMs: 0,
+    oldestWaitingMs: null,
     pending: 0,
+    pendingBySink: {},
   };
 }
 
@@ -386,9 +424,8 @@ function noteWaiting(
   partitions: readonly PartitionFacts[],
   taken: Readonly<Record<string, number>>,
 ): void {
-  for (const atMs of newCommits(partitions, taken)) {
-    report.oldestWaitingMs = Math.max(report.oldestWaitingMs, Date.now() - atMs);
-  }
+  const agesMs = newCommits(partitions, taken).map((atMs) => Date.now() - atMs);
+  report.oldestWaitingMs = Math.max(0, report.oldestWaitingMs ?? 0, ...agesMs);
 }
 
 /** Per partition with something new, when the oldest of it was committed. */
@@ -402,10 +439,13 @@ function newCommits(
   });
 }
 
-function rowsAfter({ state }: Publisher, sequence: number): number {
-  return state.publications
-    .filter((publication) => publication.sequence > sequence)
-    .reduce((sum, { rows }) => sum + rows, 0);
+/** What the sinks have taken behind `sequence`. */
+function noteRows(report: RoundsReport, { state }: Publisher, sequence: number): void {
+  for (const { sequence: own, table, rows } of state.publications) {
+    if (own <= sequence) continue;
+    report.publishedRows += rows;
+    report.rowsByTable[table] = (report.rowsByTable[table] ?? 0) + rows;
+  }
 }
 
 function sweepTimes(attributes: Readonly<Record<string, unknown>>) {
