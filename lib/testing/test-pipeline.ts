@@ -104,7 +104,7 @@ export class TestPipeline {
     return new Date(this.#nowMs);
   }
 
-  /** Reads one record, or several in their order, into a partition; results are there afterwards. */
+  /** Reads one record, or several in their order, into a partition, and publishes what is due. */
   async send(
     stream: string,
     records: TestRecord | readonly TestRecord[],
@@ -151,7 +151,7 @@ export class TestPipeline {
     await this.#publish();
   }
 
-  /** Publishes open windows as they stand, as the end of an input does; later events revise them. */
+  /** Publishes open windows as they stand, as at the end of an input; later events revise them. */
   async flush(): Promise<void> {
     for (const { run } of this.#runs()) await run.flush();
     await this.#round(() => true);

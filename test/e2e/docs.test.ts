@@ -1,4 +1,4 @@
-/** The code in README.md and docs/pipelines.md runs as it stands there. */
+/** The code in README.md and docs/ runs as it stands there. */
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -76,4 +76,11 @@ test("the snippets of docs/pipelines.md together are a pipeline that runs", asyn
   );
   expect(counts.get("temperature_5m")).toBeGreaterThan(0);
   expect(counts.has("hot_readings")).toBe(true);
+});
+
+test("the example of docs/testing.md is the one that is tested", () => {
+  const [, example] = fs
+    .readFileSync("test/unit/testing/example.test.ts", "utf8")
+    .split(/^\/\*\*.*\n/);
+  expect(blocks("docs/testing.md")[0]).toBe(example);
 });

@@ -15,7 +15,7 @@ const site = pipeline("site", {
     .aggregate({ views: count() }),
 });
 
-test("a window is published once the watermark has passed it, and an event after that is late", async () => {
+test("a window is published when the watermark passes it; then its events are late", async () => {
   const driver = await testPipeline(site);
   await driver.send("clicks", [
     { id: "1", page: "/", at: "2026-01-01T12:00:10Z" },
