@@ -2,16 +2,17 @@
  * Sinks that are servers, named by the environment. Each one's client is loaded when it is first
  * opened, so that a pipeline without it does not pay for it.
  */
-import type { SinkNode } from "../define/definition.js";
+import type { PipelineDefinition, SinkNode } from "../define/definition.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
 
 /** Null for a sink whose place is the output itself. */
 export function remoteSink(
-  pipeline: string,
+  definition: PipelineDefinition,
   node: SinkNode,
   layouts: readonly TableLayout[],
   env: NodeJS.ProcessEnv,
 ): Sink | null {
+  const { name: pipeline } = definition;
   switch (node.kind) {
     case "lake":
     case "duckdb":
@@ -25,7 +26,10 @@ export function remoteSink(
       return new LoadedWhenOpened(`kafka (topic ${node.topic})`, async () => {
         const { kafkaSink } = await import("../sinks/kafka.js");
         const layout = layouts.find(({ name }) => name === node.tables[0])!;
-        return kafkaSink({ env, pipeline, topic: node.topic, layout });
+        const table = definition.tables.find(({ name }) => name === layout.name)!;
+        const stream = definition.streams.find(({ name }) => name === table.stream)!;
+        const { key: keyColumn = null, name: sourceTopic } = stream;
+        return kafkaSink({ env, pipeline, topic: node.topic, layout, keyColumn, sourceTopic });
       });
     case "snowflake":
       return new LoadedWhenOpened("snowflake", async () => {

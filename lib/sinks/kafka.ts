@@ -1,14 +1,352 @@
-/** The kafka sink. */
+/**
+ * The rows of one row table as JSON records of a topic, each exactly once for readers of committed
+ * records: rows and progress are one transaction. Its id belongs to the topic, so that of two sinks
+ * at work the newer one fences off the older. Values are `kafka-rows.ts`'s business.
+ */
 import { MillpondError } from "../errors.js";
-import type { Sink, TableLayout } from "./sink.js";
+import type {
+  KafkaClient,
+  KafkaReader,
+  KafkaTransactions,
+  PartitionOffsets,
+} from "../sources/kafka/client.js";
+import { connectKafka } from "../sources/kafka/kafkajs-client.js";
+import { kafkaSettings } from "../sources/kafka/settings.js";
+import {
+  type KafkaProgress,
+  lastRecord,
+  PROGRESS_TOPIC,
+  progressMessage,
+  progressTopic,
+  readProgress,
+} from "./kafka-progress.js";
+import { type RowMessage, rowMessages } from "./kafka-rows.js";
+import type { Publication, Sink, TableLayout } from "./sink.js";
 
 export interface KafkaSinkOptions {
-  readonly env: NodeJS.ProcessEnv;
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly pipeline: string;
   readonly topic: string;
   readonly layout: TableLayout;
+  /** Column that gives records their key; null for none. */
+  readonly keyColumn: string | null;
+  /** Where the rows come from: an output topic that is missing gets as many partitions. */
+  readonly sourceTopic: string;
 }
 
-export function kafkaSink(_options: KafkaSinkOptions): Sink {
-  throw new MillpondError("USAGE", "the kafka sink is not there yet");
+/** A transaction ends after so much, at the end of a publication. */
+const TRANSACTION_BYTES = 16 * 1024 * 1024;
+const TRANSACTION_MS = 30_000;
+/** A partition's records go out as one batch, at most so large; brokers take 1 MB by default. */
+const BATCH_BYTES = 512 * 1024;
+/** Over all partitions. */
+const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
+/** Without a source topic, as when the input is files. */
+const PARTITIONS_DEFAULT = 4;
+
+/**
+ * Brokers and login are those of the environment (`kafkaSettings`).
+ *
+ * @throws MillpondError (from its methods) OUTPUT when the topic is another pipeline's, CONFLICT
+ *   when another sink has taken over, LIMIT when a row is larger than the topic takes, INPUT when
+ *   Kafka is not reached or refuses
+ * @example
+ * const sink = kafkaSink({
+ *   env: process.env, pipeline: "activity", topic: "enriched_activity", layout,
+ *   keyColumn: "user_id", sourceTopic: "user_activity",
+ * });
+ */
+export function kafkaSink(options: KafkaSinkOptions): Sink {
+  return new KafkaTopic(options);
+}
+
+/** What both `open` and `apply` need of Kafka. */
+interface Connection {
+  readonly client: KafkaClient;
+  readonly reader: KafkaReader;
+}
+
+class KafkaTopic implements Sink {
+  readonly name: string;
+  readonly #options: KafkaSinkOptions;
+  readonly #columns: string;
+  #connection: Connection | null = null;
+  #partitionCount = 0;
+
+  constructor(options: KafkaSinkOptions) {
+    this.name = `kafka (topic ${options.topic})`;
+    this.#options = options;
+    const columns = options.layout.columns.map(({ name, type }) => [name, type]);
+    this.#columns = JSON.stringify(columns);
+  }
+
+  /** Fences nobody: the sequence may be old by the time it returns, which `apply` finds out. */
+  async open(): Promise<number> {
+    this.#connection ??= await connect(this.#options.env);
+    const connection = this.#connection;
+    try {
+      const offsets = await this.#makeTopics(connection);
+      this.#partitionCount = offsets.length;
+      const found = await this.#progress(connection);
+      if (found === null) return await this.#claim(connection, offsets);
+      await this.#checkTopic(connection, offsets, found);
+      return found.sequence;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
+    const { layout, keyColumn } = this.#options;
+    await this.#transact(async (pass) => {
+      for await (const publication of publications) {
+        const { sequence, table, batch } = publication;
+        if (table !== layout.name || sequence <= pass.sequence || batch.rowCount === 0) continue;
+        if (sequence > lastSequence) throw beyondLast(sequence, lastSequence);
+        for (const message of rowMessages(layout, keyColumn, publication)) await pass.add(message);
+        if (pass.isLarge()) await pass.commit(sequence);
+      }
+      if (lastSequence > pass.sequence) await pass.commit(lastSequence);
+    });
+  }
+
+  async close(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = null;
+    await connection?.reader.close();
+    await connection?.client.close();
+  }
+
+  async #makeTopics({ client }: Connection): Promise<readonly PartitionOffsets[]> {
+    const { topic, sourceTopic } = this.#options;
+    if ((await client.offsets(progressTopic(topic))) === null) {
+      await client.createTopic(progressTopic(topic), PROGRESS_TOPIC);
+    }
+    const found = await client.offsets(topic);
+    if (found !== null) return found;
+    const partitions = (await client.offsets(sourceTopic))?.length ?? PARTITIONS_DEFAULT;
+    await client.createTopic(topic, { partitions });
+    return (await client.offsets(topic)) ?? [];
+  }
+
+  async #progress({ client, reader }: Connection): Promise<KafkaProgress | null> {
+    const { pipeline, topic } = this.#options;
+    const found = await readProgress(client, reader, topic);
+    if (found === null) return null;
+    if (found.pipeline !== pipeline) {
+      throw new MillpondError(
+        "OUTPUT",
+        `topic ${topic} belongs to pipeline "${found.pipeline}", not "${pipeline}": give this ` +
+          "pipeline another topic",
+      );
+    }
+    if (found.columns === this.#columns) return found;
+    throw new MillpondError(
+      "OUTPUT",
+      `topic ${topic} has rows with the columns ${found.columns}, but the definition now has ` +
+        `${this.#columns}: give the changed pipeline another topic`,
+    );
+  }
+
+  /** A topic without progress: of someone else, or new, or one whose progress was removed. */
+  async #claim(connection: Connection, offsets: readonly PartitionOffsets[]): Promise<number> {
+    const { topic } = this.#options;
+    for (const partition of offsets) {
+      const last = await lastRecord(connection.reader, topic, partition);
+      if (last?.headers.every(({ name }) => name !== "millpond-publication") ?? true) continue;
+      throw new MillpondError(
+        "OUTPUT",
+        `topic ${topic} holds a pipeline's rows, but ${progressTopic(topic)}, which says up to ` +
+          "which, lost its record: rows could come twice. Give the pipeline another topic, or " +
+          "remove both",
+      );
+    }
+    let sequence = 0;
+    await this.#transact(async (pass) => {
+      if (!pass.isClaimed) await pass.commit(0);
+      sequence = pass.sequence;
+    });
+    return sequence;
+  }
+
+  async #checkTopic(
+    { reader }: Connection,
+    offsets: readonly PartitionOffsets[],
+    { ends }: KafkaProgress,
+  ): Promise<void> {
+    const { topic } = this.#options;
+    for (const [name, end] of Object.entries(ends)) {
+      const partition = Number(name);
+      const high = offsets[partition]?.high;
+      if (high !== undefined && high >= end) continue;
+      // Another producer's open transaction may hold the committed end back.
+      const from = { topic, partition, offset: high ?? 0 };
+      const [range] = high === undefined ? [] : await reader.fetch([from], 0);
+      if (range !== undefined && range.highWatermark >= end) continue;
+      throw new MillpondError(
+        "OUTPUT",
+        `topic ${topic} is not the one that rows were written to: its partition ${partition} ` +
+          `ends at ${range?.highWatermark ?? "nothing"}, but had reached ${end}. Restore it, or ` +
+          "give the pipeline another topic and process the input again into a new output",
+      );
+    }
+  }
+
+  /** `work` sends in transactions that nobody else can get between. */
+  async #transact(work: (pass: Pass) => Promise<void>): Promise<void> {
+    const connection = this.#connection;
+    if (connection === null) {
+      throw new MillpondError("USAGE", "The Kafka sink is not open: call open() first.");
+    }
+    const { pipeline, topic } = this.#options;
+    const transactions = await connection.client.transactions(`millpond-${topic}`);
+    try {
+      await transactions.begin();
+      // Only now: what had the id before has committed or never will.
+      const found = await this.#progress(connection);
+      const known = { pipeline, columns: this.#columns, sequence: 0, ends: {}, ...found };
+      const isClaimed = found !== null;
+      await work(
+        new Pass({ transactions, topic, partitionCount: this.#partitionCount, known, isClaimed }),
+      );
+    } finally {
+      await transactions.close();
+    }
+  }
+}
+
+interface PassOptions {
+  readonly transactions: KafkaTransactions;
+  readonly topic: string;
+  readonly partitionCount: number;
+  /** Before the first commit. */
+  readonly known: KafkaProgress;
+  readonly isClaimed: boolean;
+}
+
+/** Transactions of one call: the first is begun by the caller, each other with its first row. */
+class Pass {
+  readonly isClaimed: boolean;
+  readonly #options: PassOptions;
+  #known: KafkaProgress;
+  readonly #ends = new Map<number, number>();
+  readonly #buffers = new Map<number, Buffered>();
+  #bufferedBytes = 0;
+  #bytes = 0;
+  #isBegun = true;
+  #begunAtMs = performance.now();
+
+  constructor(options: PassOptions) {
+    this.#options = options;
+    this.isClaimed = options.isClaimed;
+    this.#known = options.known;
+  }
+
+  get sequence(): number {
+    return this.#known.sequence;
+  }
+
+  isLarge(): boolean {
+    const ageMs = performance.now() - this.#begunAtMs;
+    return this.#bytes >= TRANSACTION_BYTES || ageMs >= TRANSACTION_MS;
+  }
+
+  /** A source partition's rows stay in one output partition, of the same number if there is one. */
+  async add(message: RowMessage): Promise<void> {
+    await this.#begin();
+    const partition = message.partition % this.#options.partitionCount;
+    const buffer = this.#buffers.get(partition) ?? { messages: [], bytes: 0 };
+    this.#buffers.set(partition, buffer);
+    const bytes = sizeOf(message);
+    if (buffer.messages.length > 0 && buffer.bytes + bytes > BATCH_BYTES) {
+      await this.#flush(partition, buffer);
+    }
+    buffer.messages.push(message);
+    buffer.bytes += bytes;
+    this.#bytes += bytes;
+    this.#bufferedBytes += bytes;
+    if (this.#bufferedBytes >= BUFFERED_BYTES_MAX) await this.#flushAll();
+  }
+
+  /** All rows up to this publication are there, and the sink's progress says so, or neither. */
+  async commit(sequence: number): Promise<void> {
+    await this.#begin();
+    await this.#flushAll();
+    const { transactions, topic } = this.#options;
+    const ends = { ...this.#known.ends, ...Object.fromEntries(this.#ends) };
+    const progress = { ...this.#known, sequence, ends };
+    const to = { topic: progressTopic(topic), partition: 0 };
+    await transactions.send(to, [progressMessage(progress)]);
+    await transactions.commit();
+    this.#known = progress;
+    this.#isBegun = false;
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#isBegun) return;
+    await this.#options.transactions.begin();
+    this.#isBegun = true;
+    this.#bytes = 0;
+    this.#begunAtMs = performance.now();
+  }
+
+  async #flushAll(): Promise<void> {
+    await Promise.all([...this.#buffers].map(([to, buffer]) => this.#flush(to, buffer)));
+  }
+
+  async #flush(partition: number, buffer: Buffered): Promise<void> {
+    const messages = buffer.messages.splice(0);
+    this.#bufferedBytes -= buffer.bytes;
+    buffer.bytes = 0;
+    if (messages.length > 0) await this.#send(partition, messages);
+  }
+
+  /** A topic that takes less than a batch gets it in halves. */
+  async #send(partition: number, messages: readonly RowMessage[]): Promise<void> {
+    const { transactions, topic } = this.#options;
+    try {
+      this.#ends.set(partition, await transactions.send({ topic, partition }, messages));
+    } catch (error) {
+      if (!(error instanceof MillpondError) || error.code !== "LIMIT") throw error;
+      if (messages.length === 1) throw rowTooLarge(topic, messages[0]!, error);
+      const half = messages.length >> 1;
+      await this.#send(partition, messages.slice(0, half));
+      await this.#send(partition, messages.slice(half));
+    }
+  }
+}
+
+interface Buffered {
+  readonly messages: RowMessage[];
+  bytes: number;
+}
+
+/** Room for headers and Kafka's own fields of a record. */
+const RECORD_BYTES = 200;
+
+const sizeOf = ({ key, value }: RowMessage): number =>
+  value.length + (key?.length ?? 0) + RECORD_BYTES;
+
+async function connect(env: KafkaSinkOptions["env"]): Promise<Connection> {
+  const client = await connectKafka(await kafkaSettings(env));
+  return { client, reader: await client.reader() };
+}
+
+function rowTooLarge(topic: string, { headers, value }: RowMessage, cause: unknown) {
+  const at = ["topic", "partition", "offset"].map((name) => headers[`millpond-${name}`]);
+  return new MillpondError(
+    "LIMIT",
+    `the row of ${at[0]}, partition ${at[1]}, offset ${at[2]} has ${value.length} bytes as JSON, ` +
+      `more than topic ${topic} takes: raise its max.message.bytes, or select fewer columns`,
+    { cause },
+  );
+}
+
+function beyondLast(sequence: number, lastSequence: number): MillpondError {
+  return new MillpondError(
+    "INVARIANT",
+    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
+      "This is a bug in Millpond: report it.",
+  );
 }

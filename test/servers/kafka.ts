@@ -26,6 +26,7 @@ export interface TestKafka {
   /** The same broker behind TLS, and behind TLS with SCRAM; `ca` is the PEM file to trust. */
   readonly secure: { readonly tls: string; readonly scram: string; readonly ca: string };
   createTopic(name: string, partitions: number): Promise<void>;
+  deleteTopic(name: string): Promise<void>;
   /** SIGKILL; what was written stays for `restart`. */
   kill(): Promise<void>;
   /** Stops the broker if it runs, and starts it again on the same ports and logs. */
@@ -195,6 +196,16 @@ class Broker implements TestKafka {
     await admin.connect();
     try {
       await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
+  async deleteTopic(topic: string): Promise<void> {
+    const admin = this.client().admin();
+    await admin.connect();
+    try {
+      await admin.deleteTopics({ topics: [topic] });
     } finally {
       await admin.disconnect();
     }

@@ -85,6 +85,43 @@ export interface KafkaProducer {
   close(): Promise<void>;
 }
 
+/** What a read at an offset found; only what is committed counts. */
+export interface FetchedRange extends TopicPartition {
+  /** May be empty, also before `stableEnd`. */
+  readonly records: readonly KafkaRecord[];
+  readonly nextOffset: number;
+  /** Where the oldest transaction that is still open begins, else the end. */
+  readonly stableEnd: number;
+  readonly highWatermark: number;
+}
+
+/** Reads at offsets of one's own, without a consumer group. */
+export interface KafkaReader {
+  /**
+   * What partitions hold from these offsets on, a few MB at most; waits up to `waitMs` for some of
+   * it. Throws when an offset is not kept any more.
+   */
+  fetch(from: readonly TopicPartitionOffset[], waitMs: number): Promise<FetchedRange[]>;
+  close(): Promise<void>;
+}
+
+/**
+ * Transactions under one id, one after the other. What fails is over: `close`, and read what the
+ * log holds. Throws CONFLICT once another one has begun under the same id.
+ */
+export interface KafkaTransactions {
+  /**
+   * The first one fences off whoever had the id, and waits until what that one left open is
+   * committed or aborted.
+   */
+  begin(): Promise<void>;
+  /** Resolves to the offset that the partition's next record gets. */
+  send(partition: TopicPartition, messages: readonly KafkaMessage[]): Promise<number>;
+  commit(): Promise<void>;
+  /** Aborts what is open. */
+  close(): Promise<void>;
+}
+
 export interface KafkaClient {
   /** False when there is such a topic already, whatever its partitions. */
   createTopic(topic: string, options: CreateTopicOptions): Promise<boolean>;
@@ -94,7 +131,13 @@ export interface KafkaClient {
   offsets(topic: string): Promise<readonly PartitionOffsets[] | null>;
   /** Next offsets of a group by partition; partitions it never committed are absent. */
   committed(group: string, topic: string): Promise<ReadonlyMap<number, number>>;
+  /** By partition, offsets of the first records at or after a time, epoch ms; the ends if none. */
+  offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, number>>;
   producer(): Promise<KafkaProducer>;
+  transactions(id: string): Promise<KafkaTransactions>;
+  reader(): Promise<KafkaReader>;
+  /** The brokers of the cluster. */
+  brokers(): Promise<readonly { readonly id: number; readonly address: string }[]>;
   consume(options: ConsumeOptions): Promise<KafkaConsumer>;
   close(): Promise<void>;
 }

@@ -16,12 +16,16 @@ import type {
   KafkaClient,
   KafkaConsumer,
   KafkaProducer,
+  KafkaReader,
+  KafkaTransactions,
   PartitionOffsets,
 } from "./client.js";
 import { lz4Decompress, snappyDecompress, zstdDecompress } from "./codecs.js";
 import { startConsumer } from "./kafkajs-consumer.js";
 import { kafkaError, persistently } from "./kafkajs-errors.js";
 import { KafkajsProducer } from "./kafkajs-producer.js";
+import { KafkajsReader } from "./kafkajs-reader.js";
+import { KafkajsTransactions, TRANSACTION_MS_MAX } from "./kafkajs-transactions.js";
 import type { KafkaAuth, KafkaSettings } from "./settings.js";
 
 const CONNECT_MS_MAX = 5_000;
@@ -147,6 +151,14 @@ class KafkajsClient implements KafkaClient {
     return new Map(known.map(({ partition, offset }) => [partition, Number(offset)]));
   }
 
+  async brokers(): ReturnType<KafkaClient["brokers"]> {
+    const cluster = await this.#ask("list the brokers", (admin) => admin.describeCluster());
+    return cluster.brokers.map(({ nodeId, host, port }) => ({
+      id: nodeId,
+      address: `${host}:${port}`,
+    }));
+  }
+
   async producer(): Promise<KafkaProducer> {
     const producer = this.#kafka.producer({
       createPartitioner: this.#createPartitioner,
@@ -165,6 +177,46 @@ class KafkajsClient implements KafkaClient {
       send: (topic, messages) =>
         this.#explained(`write to topic ${topic}`, () => kafkajsProducer.send(topic, messages)),
       close: () => kafkajsProducer.close(),
+    };
+  }
+
+  async offsetsAt(topic: string, timestampMs: number): Promise<ReadonlyMap<number, number>> {
+    const found = await this.#ask(`find a time in topic ${topic}`, (admin) =>
+      admin.fetchTopicOffsetsByTimestamp(topic, timestampMs),
+    );
+    return new Map(found.map(({ partition, offset }) => [partition, Number(offset)]));
+  }
+
+  async transactions(id: string): Promise<KafkaTransactions> {
+    const producer = this.#kafka.producer({
+      createPartitioner: this.#createPartitioner,
+      idempotent: false,
+      transactionalId: id,
+      transactionTimeout: TRANSACTION_MS_MAX,
+      maxInFlightRequests: 1,
+      allowAutoTopicCreation: false,
+    });
+    await this.#explained("connect a producer", () => producer.connect());
+    const transactions = new KafkajsTransactions(producer, id);
+    const what = `write in a transaction of ${id}`;
+    return {
+      begin: () => this.#explained(what, () => transactions.begin()),
+      send: (to, messages) =>
+        this.#explained(`write to topic ${to.topic}`, () => transactions.send(to, messages)),
+      commit: () => this.#explained(what, () => transactions.commit()),
+      close: () => transactions.close(),
+    };
+  }
+
+  async reader(): Promise<KafkaReader> {
+    const connect = () => KafkajsReader.connect(this.#kafka);
+    const reader = await this.#explained("connect", connect);
+    return {
+      fetch: (from, waitMs) => {
+        const what = `read ${[...new Set(from.map(({ topic }) => topic))].join(", ")}`;
+        return this.#explained(what, () => reader.fetch(from, waitMs));
+      },
+      close: () => reader.close(),
     };
   }
 

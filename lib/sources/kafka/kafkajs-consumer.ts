@@ -90,7 +90,7 @@ function fetchedRecords(batch: Batch): FetchedRecords {
   };
 }
 
-function toRecord(message: KafkajsMessage): KafkaRecord {
+export function toRecord(message: KafkajsMessage): KafkaRecord {
   return {
     offset: Number(message.offset),
     timestampMs: Number(message.timestamp),

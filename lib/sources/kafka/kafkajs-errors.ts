@@ -7,6 +7,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   UNKNOWN_TOPIC_OR_PARTITION: "there is no such topic: create it, or check its name",
   TOPIC_AUTHORIZATION_FAILED: "allow this user or role to use the topic",
   GROUP_AUTHORIZATION_FAILED: "allow this user or role to use the consumer group",
+  TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this user or role to use the transactional id",
   CLUSTER_AUTHORIZATION_FAILED: "allow this user or role to use the cluster",
   SASL_AUTHENTICATION_FAILED: "check MILLPOND_KAFKA_AUTH and the user or role",
   UNSUPPORTED_SASL_MECHANISM: "these brokers have another login: change MILLPOND_KAFKA_AUTH",
@@ -16,6 +17,8 @@ const ADVICE: Readonly<Record<string, string>> = {
   GROUP_LOAD_IN_PROGRESS: "the broker has just started: this goes on by itself",
 };
 
+const TOO_LARGE: readonly string[] = ["MESSAGE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"];
+
 /** A client's error as one of ours: what was tried, where, what came back, what to do. */
 export function kafkaError(what: string, brokers: readonly string[], cause: unknown) {
   if (cause instanceof MillpondError) return cause;
@@ -24,7 +27,7 @@ export function kafkaError(what: string, brokers: readonly string[], cause: unkn
   const advice =
     ADVICE[type ?? ""] ?? "check that the brokers run and that this login may use them";
   return new MillpondError(
-    "INPUT",
+    TOO_LARGE.includes(type ?? "") ? "LIMIT" : "INPUT",
     `Kafka at ${brokers.join(",")}: cannot ${what}: ${found.replace(/\.$/, "")}; ${advice}`,
     { cause },
   );
@@ -72,6 +75,16 @@ function isPassing(error: unknown): boolean {
 /** kafkajs takes it for passing; but a topic that is missing is mostly one that nobody made. */
 function isUnknownTopic(error: unknown): boolean {
   return protocolErrorOf(error)?.type === "UNKNOWN_TOPIC_OR_PARTITION";
+}
+
+/** By code where kafkajs does not know the error: 90 is PRODUCER_FENCED. */
+const FENCED: readonly string[] = ["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"];
+
+/** Whether another producer has begun under the same transactional id. */
+export function isFenced(error: unknown): boolean {
+  const type = protocolErrorOf(error)?.type;
+  if (type !== undefined && FENCED.includes(type)) return true;
+  return causesOf(error).some((at) => "code" in at && at.code === 90);
 }
 
 const RETRY_EVERY_MS = 500;

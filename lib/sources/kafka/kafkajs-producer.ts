@@ -73,7 +73,7 @@ export class KafkajsProducer implements KafkaProducer {
   }
 }
 
-function toKafkajs({ key, value, partition, timestampMs, headers }: KafkaMessage): Message {
+export function toKafkajs({ key, value, partition, timestampMs, headers }: KafkaMessage): Message {
   return {
     key,
     value,

@@ -27,9 +27,13 @@ function clientOf(records: readonly KafkaRecord[]) {
       };
     },
     producer: unused,
+    brokers: unused,
     createTopic: unused,
     addPartitions: unused,
     offsets: unused,
+    offsetsAt: unused,
+    transactions: unused,
+    reader: unused,
     committed: unused,
     close: async () => undefined,
   };
