@@ -10,7 +10,9 @@ import type * as lambda from "aws-cdk-lib/aws-lambda";
 import * as sns from "aws-cdk-lib/aws-sns";
 import * as subscriptions from "aws-cdk-lib/aws-sns-subscriptions";
 import { Construct } from "constructs";
-import { METRICS, type MetricName } from "../observe/metrics.js";
+import { type AlertName, type AlertRule, alertRule } from "../observe/alerts.js";
+import { GRAPHS, type Graph } from "../observe/graphs.js";
+import { METRICS, metricDefinition } from "../observe/metrics.js";
 import { costAnHour } from "./cost-metric.js";
 import type { PipelineQuery } from "./pipeline-query.js";
 import type { StreamPipeline } from "./stream-pipeline.js";
@@ -119,20 +121,12 @@ export class PipelineDashboard extends Construct {
         }),
       ],
       [
-        this.graph("Throughput (records a minute)", ["RecordsRead", "Events", "PublishedRows"]),
+        this.graph(GRAPHS.throughput),
         this.plot("Consumer lag (records)", [pipeline.metricConsumerLag({ label: "not read" })]),
-        this.graph("Watermark lag (ms)", ["WatermarkLagMs"]),
+        this.graph(GRAPHS.watermarkLag),
       ],
-      [
-        this.graph("Event to visible (ms, p99)", ["EventToVisibleMs"]),
-        this.graph("Outbox age (ms)", ["OutboxAgeMs"]),
-        this.graph("Outbox (commits), publications", ["OutboxEntries", "PublicationsPending"]),
-      ],
-      [
-        this.graph("Late, duplicates", ["LateEvents", "DuplicateEvents", "Redelivered"]),
-        this.graph("Dead letters, rejected objects", ["DeadLetters", "ObjectsRejected"]),
-        this.graph("State of the largest partition (bytes)", ["StateBytes"]),
-      ],
+      [this.graph(GRAPHS.eventToVisible), this.graph(GRAPHS.outboxAge), this.graph(GRAPHS.outbox)],
+      [this.graph(GRAPHS.late), this.graph(GRAPHS.dead), this.graph(GRAPHS.state)],
       [
         this.plot(
           "Errors",
@@ -146,21 +140,23 @@ export class PipelineDashboard extends Construct {
           ...handlers.map((handler) => handler.metricThrottles(named(handler))),
           throttledWrites(pipeline),
         ]),
-        this.graph("Conflicts, failed rounds", ["CommitConflicts", "SinkErrors", "QueryErrors"]),
+        this.graph(GRAPHS.failures),
       ],
       [
-        this.graph("Durations (ms, p99)", ["SliceDurationMs", "SinkDurationMs", "QueryDurationMs"]),
-        this.graph("Sent and ingested", ["RecordsProduced", "ObjectsIngested"]),
+        this.graph(GRAPHS.durations),
+        this.graph(GRAPHS.sent),
         this.plot("Cost an hour (USD, list prices)", costAnHour(pipeline, handlers)),
       ],
-      [this.graph("Commits and writes", ["SlicesCommitted", "StorageWrites"]), explanations()],
+      [this.graph(GRAPHS.commits), explanations()],
     ];
   }
 
-  private graph(title: string, names: readonly MetricName[]): cloudwatch.GraphWidget {
+  private graph({ title, cloudWatchUnit, metrics }: Graph): cloudwatch.GraphWidget {
+    const shown = metrics.filter((name) => metricDefinition(name).inCloudWatch);
+    const period = Duration.minutes(1);
     return this.plot(
-      title,
-      names.map((name) => this.pipeline.metric(name, { label: name, period: Duration.minutes(1) })),
+      cloudWatchUnit === undefined ? title : `${title} (${cloudWatchUnit})`,
+      shown.map((name) => this.pipeline.metric(name, { label: name, period })),
     );
   }
 
@@ -174,79 +170,62 @@ export class PipelineDashboard extends Construct {
   }
 }
 
-interface AlarmRule {
+interface AlarmRule extends Pick<AlertRule, "what" | "todo"> {
   readonly name: string;
   readonly metric: cloudwatch.IMetric;
   readonly threshold: number;
   /** Of five minutes each. */
   readonly periods: number;
-  readonly what: string;
-  readonly todo: string;
 }
 
 const PERIOD = Duration.minutes(5);
-const MEGABYTE = 1024 * 1024;
+
+/** What is rung for outside AWS too: its texts, and its threshold unless another one is given. */
+function shared(
+  name: AlertName,
+  alarm: Pick<AlarmRule, "metric" | "periods"> & { readonly threshold?: number | undefined },
+): AlarmRule {
+  const { threshold, what, todo } = alertRule(name);
+  return { name, what, todo, ...alarm, threshold: alarm.threshold ?? threshold };
+}
 
 function progressRules(pipeline: StreamPipeline, thresholds: AlarmThresholds): AlarmRule[] {
-  const { consumerLag = 1_000_000, deadLetters = 1_000 } = thresholds;
-  const { outboxAge = Duration.minutes(15), stateBytes = 200 * MEGABYTE } = thresholds;
+  const { consumerLag, deadLetters, stateBytes } = thresholds;
+  const { outboxAge = Duration.seconds(alertRule("OutboxAge").threshold) } = thresholds;
+  const period = PERIOD;
   return [
-    {
-      name: "ConsumerLag",
-      metric: pipeline.metricConsumerLag({ period: PERIOD }),
+    shared("ConsumerLag", {
+      metric: pipeline.metricConsumerLag({ period }),
       threshold: consumerLag,
       periods: 3,
-      what: "Records wait in Kafka longer and longer.",
-      todo:
-        "look at the processor's errors first; without any, add partitions before a quiet hour " +
-        "or use provisioned pollers.",
-    },
-    {
-      name: "OutboxAge",
-      metric: pipeline.metric("OutboxAgeMs", { period: PERIOD }),
+    }),
+    shared("OutboxAge", {
+      metric: pipeline.metric("OutboxAgeMs", { period }),
       threshold: outboxAge.toMilliseconds(),
       periods: 2,
-      what: "The sink does not take what the processor has committed.",
-      todo: "read the sink's log for its last error; nothing is lost, and it catches up by itself.",
-    },
-    {
-      name: "DeadLetters",
-      metric: pipeline.metric("DeadLetters", { period: PERIOD }),
+    }),
+    shared("DeadLetters", {
+      metric: pipeline.metric("DeadLetters", { period }),
       threshold: deadLetters,
       periods: 1,
-      what: "Many records can't be read as events.",
-      todo: "count dead_letters by reason and detail in SQL, and ask whoever sends them.",
-    },
-    {
-      name: "StateBytes",
-      metric: pipeline.metric("StateBytes", { period: PERIOD }),
+    }),
+    shared("StateBytes", {
+      metric: pipeline.metric("StateBytes", { period }),
       threshold: stateBytes,
       periods: 3,
-      what: "A partition's state is near its bound, at which it stops taking records.",
-      todo: "shorten windows, lateness or dedup's within, group by fewer keys, or add partitions.",
-    },
+    }),
   ];
 }
 
 function functionRules(pipeline: StreamPipeline): AlarmRule[] {
   const { processor, sink } = pipeline;
+  const period = PERIOD;
   return [
-    {
-      name: "ProcessorErrors",
-      metric: pipeline.metricProcessorFailures({ period: PERIOD }),
-      threshold: 1,
+    shared("ProcessorErrors", {
+      metric: pipeline.metricProcessorFailures({ period }),
       periods: 3,
-      what: "The processor has failed for 15 minutes; Kafka keeps the records.",
-      todo: "read its log: a changed definition, a lost topic and a full outbox say so by name.",
-    },
-    {
-      name: "SinkErrors",
-      metric: sink.metricErrors({ period: PERIOD }),
-      threshold: 1,
-      periods: 3,
-      what: "The sink has failed for 15 minutes; results stand still.",
-      todo: "read its log; when it is out of memory or time, give it more.",
-    },
+    }),
+    shared("SinkErrors", { metric: sink.metricErrors({ period }), periods: 3 }),
     {
       name: "Throttles",
       metric: processor.metricThrottles({ period: PERIOD }),
