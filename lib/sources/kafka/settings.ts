@@ -1,5 +1,6 @@
 /** Where Kafka is and how to log in, by environment variables; MSK's brokers are asked for. */
 import { MillpondError } from "../../errors.js";
+import { secretText } from "../../stores/secrets.js";
 
 export type KafkaAuth =
   | { readonly kind: "plaintext" }
@@ -128,26 +129,6 @@ async function readSecret(secretArn: string): Promise<KafkaLogin> {
     "INPUT",
     `secret ${secretArn} does not hold {"username": "…", "password": "…"}: store it like MSK's`,
   );
-}
-
-async function secretText(secretArn: string): Promise<string> {
-  const { GetSecretValueCommand, SecretsManagerClient } = await import(
-    "@aws-sdk/client-secrets-manager"
-  );
-  const client = new SecretsManagerClient({});
-  try {
-    const { SecretString } = await client.send(new GetSecretValueCommand({ SecretId: secretArn }));
-    return SecretString ?? "";
-  } catch (cause) {
-    throw new MillpondError(
-      "INPUT",
-      `secret ${secretArn} cannot be read: ${String(cause)}. Check the ARN, and that ` +
-        "secretsmanager:GetSecretValue is allowed",
-      { cause },
-    );
-  } finally {
-    client.destroy();
-  }
 }
 
 /** Null when it is no login; errors of the parser would quote the secret. */
