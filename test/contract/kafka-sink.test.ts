@@ -8,42 +8,17 @@ import * as path from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { kafkaSink } from "../../lib/sinks/kafka.js";
 import { progressTopic } from "../../lib/sinks/kafka-progress.js";
-import type { Publication, Sink, TableLayout } from "../../lib/sinks/sink.js";
+import type { Sink } from "../../lib/sinks/sink.js";
 import type { KafkaClient } from "../../lib/sources/kafka/client.js";
 import { connectKafka } from "../../lib/sources/kafka/kafkajs-client.js";
 import { setUpKafka, startKafka, type TestKafka } from "../servers/kafka.js";
 import { missingKcat, readByKcat } from "../servers/kcat.js";
-import { batchOf, plain, plainSql, type Row } from "./sinks-batches.js";
+import { ORIGIN, ROWS, Rows } from "./kafka-rows.js";
+import { batchOf, plainSql, type Row } from "./sinks-batches.js";
 import { queryPlain } from "./sinks-readers.js";
-import { column, compareRows, EVENTS, EVERY_TYPE, randomOf, stream } from "./sinks-script.js";
+import { column, compareRows, EVERY_TYPE, randomOf, stream } from "./sinks-script.js";
 
 const missing = (await setUpKafka()) ?? (await missingKcat());
-
-const ORIGIN = [column("topic", "string"), column("partition", "int"), column("offset", "bigint")];
-const ROWS: TableLayout = { ...EVENTS, columns: [...EVENTS.columns, ...ORIGIN] };
-
-/** Rows of partitions 0 to 3, with offsets that run on. */
-class Rows {
-  readonly publications: Publication[] = [];
-  readonly rows: Row[] = [];
-
-  add(rows: readonly Row[], partition = this.publications.length % 4): this {
-    const from = this.rows.length;
-    const full = rows.map((row, i): Row => [...row, "clicks", partition, BigInt(from + i)]);
-    this.rows.push(...full);
-    const sequence = this.publications.length + 1;
-    const batch = batchOf(ROWS.columns, full);
-    this.publications.push({ sequence, table: ROWS.name, batch });
-    return this;
-  }
-
-  expected(): (string | null)[][] {
-    const types = ROWS.columns.map(({ type }) => type);
-    return this.rows
-      .map((row) => row.map((value, index) => plain(types[index]!, value ?? null)))
-      .sort(compareRows);
-  }
-}
 
 /** How DuckDB reads a column of the records' JSON. */
 const JSON_TYPES: Readonly<Record<string, string>> = {
