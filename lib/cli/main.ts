@@ -7,6 +7,7 @@ import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
 import { inspectCommand } from "./inspect.js";
 import { queryCommand } from "./query.js";
+import { reportCommand } from "./report.js";
 import { runCommand } from "./run.js";
 import { simulateCommand } from "./simulate.js";
 
@@ -80,6 +81,7 @@ function program(json: boolean): Command {
     runCommand(),
     queryCommand(),
     inspectCommand(),
+    reportCommand(),
     simulateCommand(),
     demoCommand(),
     costCommand(),

@@ -1,0 +1,196 @@
+/** The section of a windowed table: its measures over time, and its keys by size. */
+import type { Results } from "../query/results.js";
+import type { Json } from "../query/values.js";
+import { quoteName } from "../sinks/duckdb-types.js";
+import { type Answer, ask, numberOf, textOf, timeOf } from "./answer.js";
+import { stepFor } from "./buckets.js";
+import { bars } from "./charts/bars.js";
+import { legend, type Series, timeChart } from "./charts/time-chart.js";
+import { durationText, keyText, numberText } from "./format.js";
+import { type Html, html } from "./html.js";
+import {
+  combinedSql,
+  combinedText,
+  type Measure,
+  rankSql,
+  startStepSql,
+  type WindowedFacts,
+} from "./measures.js";
+import type { Panel } from "./panel.js";
+
+/** So many keys have a colour of their own; the others are one more. */
+const SERIES_MAX = 6;
+const BARS_MAX = 10;
+const ALL_OTHERS = "(all others)";
+
+/** Null when the table has no rows. */
+export async function overTime(results: Results, facts: WindowedFacts): Promise<Panel | null> {
+  const { table, start } = facts;
+  const name = quoteName(table.name);
+  const column = quoteName(start);
+  const range = await ask(results, `SELECT min(${column}), max(${column}) FROM ${name}`);
+  const [from, to] = [timeOf(range.rows[0]?.[0]), timeOf(range.rows[0]?.[1])];
+  if (Number.isNaN(from) || Number.isNaN(to)) return null;
+  const stepMs = stepFor(to - from, facts.everyMs ?? 1_000);
+  const isCoarser = facts.everyMs === null || stepMs > facts.everyMs;
+  const answer = await ask(results, overTimeSql(facts, stepMs, isCoarser));
+  const order = seriesOrder(answer, facts);
+  const charts = chartsOf(answer, facts, { stepMs, isCoarser, order });
+  return {
+    title: "Over time",
+    note: `${pointText(facts, stepMs, isCoarser)}. Times are UTC.`,
+    answer,
+    body: html`${legend(order)}<div class="charts">${charts}</div>`,
+  };
+}
+
+function pointText({ kind, sizeMs }: WindowedFacts, stepMs: number, isCoarser: boolean): string {
+  const step = durationText(stepMs);
+  if (kind === "sessions") return `Each point is the sessions that began within ${step}`;
+  if (isCoarser) return `Each point is the windows that begin within ${step}`;
+  return `Each point is a window of ${durationText(sizeMs ?? stepMs)}`;
+}
+
+function overTimeSql(facts: WindowedFacts, stepMs: number, isCoarser: boolean): string {
+  const { table, key } = facts;
+  const name = quoteName(table.name);
+  const step = startStepSql(facts, stepMs);
+  const sessions = facts.kind === "sessions" ? ["count(*) AS sessions"] : [];
+  const drawn = facts.measures;
+  const series = key === null ? [] : [`${seriesSql(facts)} AS key`];
+  const top = key === null ? "" : `WITH ${topSql(facts)}`;
+  if (!facts.overlaps || !isCoarser) {
+    const columns = [
+      `${step} AS time`,
+      ...series,
+      ...sessions,
+      ...drawn.map((m) => combinedSql(m)),
+    ];
+    return `${top}${key === null ? "" : "\n"}SELECT ${columns.join(",\n  ")}\nFROM ${name}${
+      key === null ? "" : `, (SELECT list(key) AS keys FROM top)`
+    }\nGROUP BY ALL ORDER BY ALL`;
+  }
+  const start = quoteName(facts.start);
+  const inner = [start, ...series, ...drawn.map((m) => combinedSql(m))];
+  const outer = [
+    `${step} AS time`,
+    ...(key === null ? [] : ["key"]),
+    ...drawn.map((m) => combinedSql(m, m.combine === "sum" ? "avg" : m.combine)),
+  ];
+  return (
+    `WITH ${key === null ? "" : `${topSql(facts)},\n`}windows AS (\n  SELECT ` +
+    `${inner.join(",\n    ")}\n  FROM ${name}${
+      key === null ? "" : ", (SELECT list(key) AS keys FROM top)"
+    }\n  GROUP BY ALL)\nSELECT ${outer.join(",\n  ")}\nFROM windows\nGROUP BY ALL ORDER BY ALL`
+  );
+}
+
+/** The keys that are drawn by themselves. All of them, if there is no more than one beyond. */
+function topSql(facts: WindowedFacts): string {
+  return (
+    `top AS (\n  SELECT ${facts.key} AS key FROM ${quoteName(facts.table.name)}\n` +
+    `  GROUP BY 1 ORDER BY ${rankSql(facts)} DESC NULLS LAST, 1 LIMIT ${SERIES_MAX - 1})`
+  );
+}
+
+function seriesSql({ key }: WindowedFacts): string {
+  return `CASE WHEN list_contains(keys, ${key}) THEN ${key} ELSE '${ALL_OTHERS}' END`;
+}
+
+function chartsOf(
+  answer: Answer,
+  facts: WindowedFacts,
+  {
+    stepMs,
+    isCoarser,
+    order,
+  }: {
+    readonly stepMs: number;
+    readonly isCoarser: boolean;
+    readonly order: readonly Pick<Series, "name" | "rank">[];
+  },
+): Html[] {
+  const hasKey = facts.key !== null;
+  const firstValue = hasKey ? 2 : 1;
+  return answer.columns.slice(firstValue).map((column, index) => {
+    const measure: Measure = facts.measures.find(({ name }) => name === column) ?? {
+      name: column,
+      adds: true,
+      combine: "sum",
+    };
+    const stacks = measure.adds && !facts.overlaps;
+    const series = order.map(
+      (one): Series => ({
+        ...one,
+        points: answer.rows
+          .filter((row) => !hasKey || textOf(row[1]) === one.name)
+          .map((row) => ({ atMs: timeOf(row[0]), value: numberOf(row[firstValue + index]) })),
+      }),
+    );
+    const title = combinedText(measure, facts, isCoarser);
+    // What others have on average says nothing beside the keys that are drawn.
+    const drawn = stacks ? series : series.filter(({ rank }) => rank !== "others");
+    return timeChart({ title, series: drawn, stepMs, stacks, isLarge: index === 0 });
+  });
+}
+
+/** Largest first, so that colours go by size; what is left over is last. */
+function seriesOrder(answer: Answer, { key }: WindowedFacts): Pick<Series, "name" | "rank">[] {
+  if (key === null) return [{ name: "", rank: 0 }];
+  const totals = new Map<string, number>();
+  for (const row of answer.rows) {
+    const name = textOf(row[1]);
+    const value = numberOf(row[2]);
+    totals.set(name, (totals.get(name) ?? 0) + (Number.isFinite(value) ? value : 0));
+  }
+  const isLast = (name: string) => Number(name === ALL_OTHERS);
+  return [...totals]
+    .sort(([a, x], [b, y]) => isLast(a) - isLast(b) || y - x || (a < b ? -1 : 1))
+    .map(([name], index) => ({ name, rank: name === ALL_OTHERS ? "others" : index }));
+}
+
+/** The largest keys; null for a table without groups, or without rows. */
+export async function topKeys(results: Results, facts: WindowedFacts): Promise<Panel | null> {
+  const { table, key, keyName, measures } = facts;
+  if (key === null) return null;
+  const [first] = [...measures.filter(({ adds }) => adds), ...measures];
+  const adds = first?.adds === true && !facts.overlaps;
+  const counted = facts.kind === "sessions" ? "sessions" : "windows";
+  const over = (m: Measure) =>
+    combinedSql(m, facts.overlaps && m.combine === "sum" ? "avg" : m.combine);
+  const ranked = first === undefined ? [] : [first, ...measures.filter((m) => m !== first)];
+  const columns = [
+    `${key} AS key`,
+    ...ranked.map(over),
+    ...(adds ? [percentSql(first.name)] : []),
+    `count(*) AS ${counted}`,
+    "count(*) OVER () AS all_keys",
+  ];
+  const sql =
+    `SELECT ${columns.join(",\n  ")}\nFROM ${quoteName(table.name)}\nGROUP BY 1 ` +
+    `ORDER BY ${first === undefined ? "count(*)" : 2} DESC NULLS LAST, 1 LIMIT ${BARS_MAX}`;
+  const answer = await ask(results, sql);
+  if (answer.rows.length === 0) return null;
+  const all = numberOf(answer.rows[0]!.at(-1));
+  const of = all > BARS_MAX ? `The ${BARS_MAX} largest of ${numberText(all)}` : "All";
+  const word = first === undefined ? counted : combinedText(first, facts, true);
+  return {
+    title: `By ${keyName}`,
+    note: `${of} by ${word}.`,
+    answer,
+    body: bars({
+      label: `${table.name} by ${keyName}`,
+      columns: { name: keyName, value: word },
+      rows: answer.rows.map((row) => keyBar(row, first === undefined ? -2 : 1)),
+    }),
+  };
+}
+
+function percentSql(name: string): string {
+  const column = quoteName(name);
+  return `round(100 * sum(${column}) / nullif(sum(sum(${column})) OVER (), 0), 2) AS percent`;
+}
+
+function keyBar(row: readonly Json[], valueAt: number) {
+  return { name: keyText(textOf(row[0])), value: numberOf(row.at(valueAt)) };
+}
