@@ -39,6 +39,8 @@ interface Pass {
   readonly direct: Map<string, BatchAppender>;
   /** Into temporary tables, to be merged at the end. */
   readonly staged: Map<string, BatchAppender>;
+  /** Rows by when they were committed, epoch ms. */
+  readonly commits: Map<number, number>;
 }
 
 /** DuckDB makes a file by writing three headers of 4,096 bytes; before that it holds nothing. */
@@ -84,7 +86,7 @@ class DuckdbFile implements DuckdbSink {
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
     const database = this.#database();
     await database.transaction(async () => {
-      const pass: Pass = { direct: new Map(), staged: new Map() };
+      const pass: Pass = { direct: new Map(), staged: new Map(), commits: new Map() };
       const appenders = () => [...pass.direct.values(), ...pass.staged.values()];
       try {
         await this.#append(database, pass, publications, lastSequence);
@@ -94,6 +96,7 @@ class DuckdbFile implements DuckdbSink {
         throw error;
       }
       for (const name of pass.staged.keys()) await merge(database, this.#layout(name));
+      await addLatencies(database, pass.commits);
       await database.run(
         `UPDATE millpond.progress SET sequence = greatest(sequence, ${lastSequence})`,
       );
@@ -128,7 +131,7 @@ class DuckdbFile implements DuckdbSink {
     publications: AsyncIterable<Publication>,
     lastSequence: number,
   ): Promise<void> {
-    for await (const { sequence, table, batch } of publications) {
+    for await (const { sequence, table, batch, committedAtMs } of publications) {
       const layout = this.#layouts.get(table);
       if (layout === undefined || sequence <= this.#sequence || batch.rowCount === 0) continue;
       if (sequence > lastSequence) {
@@ -144,6 +147,8 @@ class DuckdbFile implements DuckdbSink {
         : (pass.direct.get(table) ?? (await database.appender({ name: table }, layout.columns)));
       (isStaged ? pass.staged : pass.direct).set(table, appender);
       appender.append(batch);
+      if (committedAtMs === undefined) continue;
+      pass.commits.set(committedAtMs, (pass.commits.get(committedAtMs) ?? 0) + batch.rowCount);
     }
   }
 
@@ -163,6 +168,9 @@ class DuckdbFile implements DuckdbSink {
       );
     }
     if (!isOurs) await createProgress(database, pipeline);
+    await database.run(
+      "CREATE TABLE IF NOT EXISTS millpond.latency (upto_ms BIGINT PRIMARY KEY, rows BIGINT)",
+    );
     const [owner] = await database.rows("SELECT pipeline FROM millpond.progress");
     if (owner?.pipeline !== pipeline) {
       throw new MillpondError(
@@ -211,6 +219,32 @@ async function createProgress(database: Database, pipeline: string): Promise<voi
   await database.run(`INSERT INTO millpond.progress VALUES (${quoteText(pipeline)}, 0)`);
 }
 
+/** Ends of the ranges that rows are counted in; the last one takes what is slower, too. */
+const LATENCY_BOUNDS_MS = [
+  ...[10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000],
+  ...[900_000, 3_600_000, 14_400_000, 86_400_000, 604_800_000, 31_536_000_000],
+];
+
+/** How long rows took from their commit until now, when they become visible. */
+async function addLatencies(
+  database: Database,
+  commits: ReadonlyMap<number, number>,
+): Promise<void> {
+  const nowMs = Date.now();
+  const rows = new Map<number, number>();
+  for (const [atMs, count] of commits) {
+    const bound =
+      LATENCY_BOUNDS_MS.find((boundMs) => nowMs - atMs <= boundMs) ?? LATENCY_BOUNDS_MS.at(-1)!;
+    rows.set(bound, (rows.get(bound) ?? 0) + count);
+  }
+  if (rows.size === 0) return;
+  const values = [...rows].map(([bound, count]) => `(${bound}, ${count})`).join(", ");
+  await database.run(
+    `INSERT INTO millpond.latency VALUES ${values} ` +
+      "ON CONFLICT DO UPDATE SET rows = latency.rows + excluded.rows",
+  );
+}
+
 function stageName(layout: TableLayout): string {
   return `stage_${layout.name}`;
 }
@@ -223,7 +257,7 @@ async function stage(database: Database, layout: TableLayout): Promise<BatchAppe
 }
 
 /** Whether a row of the batch may take the place of one that is there. */
-function supersedes({ columns, rowCount }: Batch): boolean {
+export function supersedes({ columns, rowCount }: Batch): boolean {
   return columns.some(
     ({ name, vector }) =>
       (name === "revision" || name === "retracted") &&

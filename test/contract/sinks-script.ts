@@ -139,8 +139,20 @@ export class Script {
     return this;
   }
 
-  expected(layout: TableLayout): (string | null)[][] {
-    return expectedRows(layout, this.publications, this.rowsOf);
+  /** For a sink that keeps instants within these bounds only. */
+  expected(
+    layout: TableLayout,
+    [minMs, maxMs]: readonly [number, number] = [-Infinity, Infinity],
+  ): (string | null)[][] {
+    const isInstant = layout.columns.map(({ type }) => type.kind === "timestamp");
+    const rows = expectedRows(layout, this.publications, this.rowsOf).map((row) =>
+      row.map((value, index) =>
+        value === null || !isInstant[index]
+          ? value
+          : String(Math.min(Math.max(Number(value), minMs), maxMs)),
+      ),
+    );
+    return rows.sort(compareRows);
   }
 }
 

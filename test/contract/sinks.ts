@@ -24,6 +24,8 @@ import {
 export interface SinkUnderTest {
   readonly name: string;
   make(dir: string, pipeline: string, layouts: readonly TableLayout[]): Sink;
+  /** The first and last instant it keeps, epoch ms; beyond, it stores the nearer one. */
+  readonly instantsMs?: readonly [min: number, max: number];
   /** By another reader, of the latest revisions: columns in `plain` form, or `select`. */
   readTable(dir: string, layout: TableLayout, select?: string): Promise<(string | null)[][]>;
 }
@@ -46,7 +48,7 @@ export function describeSink(under: SinkUnderTest): void {
       await sink.close();
       for (const layout of LAYOUTS) {
         const rows = (await under.readTable(dir, layout)).sort(compareRows);
-        expect(rows).toEqual(script.expected(layout));
+        expect(rows).toEqual(script.expected(layout, under.instantsMs));
       }
     }
 
