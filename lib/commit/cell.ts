@@ -2,7 +2,6 @@
  * One checkpoint item that moves by compare-and-swap, with unknown outcomes resolved (I5).
  * It knows nothing of what the item holds.
  */
-import { randomBytes } from "node:crypto";
 import { MillpondError } from "../errors.js";
 import { resolveOutcome } from "./decisions.js";
 import type { CheckpointItem, CheckpointStore } from "./ports.js";
@@ -19,7 +18,7 @@ export type SwapResult =
   | { readonly kind: "conflict"; readonly fate: "lost" | "superseded" };
 
 export function newCommitId(): string {
-  return randomBytes(8).toString("hex");
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
 }
 
 /** Run `step` again when it throws, up to `ATTEMPTS_MAX` times; for steps that may be repeated. */

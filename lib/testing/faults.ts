@@ -1,0 +1,99 @@
+/** What can go wrong in a simulated run, how often, and how often it did. */
+import type { Random } from "../sources/simulate/random.js";
+
+/** Every kind of fault, by the words that reports use. */
+export const FAULT_KINDS = [
+  "store call failed",
+  "store down for a while",
+  "write applied, reply lost",
+  "write applied after the caller gave up",
+  "write repeated by the client",
+  "reply late",
+  "call stalled",
+  "processor killed",
+  "processor timed out",
+  "sink killed",
+  "two requests in one environment",
+  "two invocations on one partition",
+  "batch delivered again after success",
+  "batch delivered again after failure",
+  "rebalance to an older offset",
+  "partition added late",
+  "retention cut what was read",
+  "topic made anew",
+  "changed definition deployed",
+  "same definition deployed",
+  "clock jumped",
+  "clock skewed",
+  "long idle",
+  "two sinks at once",
+  "sink out of time",
+  "flush on demand",
+] as const;
+
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export type FaultCounts = Map<FaultKind, number>;
+
+/** Odds by kind; what is not named never happens. */
+export type FaultOdds = ReadonlyMap<FaultKind, number>;
+
+export const NO_FAULTS: FaultOdds = new Map();
+
+/** Odds that suit each kind: store calls are many, deployments are few. */
+const USUAL_ODDS: Readonly<Record<FaultKind, number>> = {
+  "store call failed": 0.05,
+  "store down for a while": 0.003,
+  "write applied, reply lost": 0.05,
+  "write applied after the caller gave up": 0.04,
+  "write repeated by the client": 0.04,
+  "reply late": 0.3,
+  "call stalled": 0.03,
+  "processor killed": 0.01,
+  "processor timed out": 0.01,
+  "sink killed": 0.01,
+  "two requests in one environment": 0.3,
+  "two invocations on one partition": 0.03,
+  "batch delivered again after success": 0.15,
+  "batch delivered again after failure": 0.5,
+  "rebalance to an older offset": 0.01,
+  "partition added late": 0.5,
+  "retention cut what was read": 0.1,
+  "topic made anew": 0.01,
+  "changed definition deployed": 0.01,
+  "same definition deployed": 0.01,
+  "clock jumped": 0.01,
+  "clock skewed": 0.3,
+  "long idle": 0.01,
+  "two sinks at once": 0.5,
+  "sink out of time": 0.2,
+  "flush on demand": 0.1,
+};
+
+/**
+ * A random subset of the kinds, each with odds of its own: runs with few kinds go deep where runs
+ * with all of them would only make noise (swarm testing, Groce et al. 2012).
+ */
+export function swarmOdds(random: Random): FaultOdds {
+  const share = 0.2 + random.unit() * 0.7;
+  const chosen = FAULT_KINDS.filter(() => random.unit() < share);
+  return new Map(chosen.map((kind) => [kind, USUAL_ODDS[kind] * (0.3 + 2 * random.unit() ** 2)]));
+}
+
+export function countFault(counts: FaultCounts, kind: FaultKind): void {
+  counts.set(kind, (counts.get(kind) ?? 0) + 1);
+}
+
+/** Text that each simulated failure carries, by which it is told from a real one. */
+export const FAULT_MARK = "simulated fault";
+
+export class SimulatedFault extends Error {
+  constructor(what: string) {
+    super(`${FAULT_MARK}: ${what}`);
+  }
+}
+
+/** An invariant does not hold: what a simulation is run to find. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+}

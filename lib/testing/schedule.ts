@@ -1,0 +1,249 @@
+/**
+ * One simulated run of a pipeline from its topics to its tables, through whatever the seed brings,
+ * then calm, to the end. The processor, the checkpoints, the publisher and the sink's rounds are
+ * the real ones; whether the tables are right is for the caller, who knows the truth.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { numberInKey } from "../commit/decisions.js";
+import type { Pipeline } from "../define/definition.js";
+import { type PipelineRuntime, pipelineRuntime } from "../handlers/pipeline-runtime.js";
+import type { AccountingRow } from "../runtime/accounting.js";
+import type { LoadedReferences } from "../runtime/references.js";
+import { publisherId } from "../runtime/runner.js";
+import { tableLayouts } from "../sinks/layouts.js";
+import { type FaultCounts, type FaultOdds, swarmOdds, Violation } from "./faults.js";
+import { ProtocolMonitor } from "./monitor.js";
+import { ProcessorFleet } from "./processor-fleet.js";
+import { type SimulatedResults, type SimulatedRow, SimulatedTables } from "./simulated-sink.js";
+import { SimulatedStores } from "./simulated-stores.js";
+import { PartitionFeed, type PreparedLog } from "./simulated-topic.js";
+import { SinkFleet } from "./sink-fleet.js";
+import { inWorld, World } from "./world.js";
+
+/** Of disturbance; then the world is calm. */
+const CHAOS_STEPS_MAX = 3_000;
+/** A calm world gets done within it, or something hangs. */
+const CALM_STEPS_MAX = 50_000;
+const HOUR_MS = 3_600_000;
+
+/** A pipeline made ready, once, for many runs over the same logs. */
+export interface SimulationCase {
+  readonly pipeline: Pipeline;
+  readonly runtime: PipelineRuntime;
+  /** Another definition of the same name, which must be refused. */
+  readonly changed: Pipeline;
+  readonly changedRuntime: PipelineRuntime;
+  readonly references: LoadedReferences;
+  readonly logs: readonly PreparedLog[];
+  readonly startMs: number;
+}
+
+export interface ScheduleOptions {
+  readonly seed: number;
+  /** Drawn from the seed if left out. */
+  readonly odds?: FaultOdds;
+  readonly trace?: (line: string) => void;
+}
+
+export interface ScheduleResult {
+  /** Rows by table as they stand at the end, everything published; unordered. */
+  readonly tables: ReadonlyMap<string, readonly SimulatedRow[]>;
+  readonly accounting: readonly AccountingRow[];
+  /** Counted events that came after `reviseFor`: those are in no row. */
+  readonly beyondReviseEvents: number;
+  readonly faults: FaultCounts;
+  readonly steps: number;
+  readonly simulatedMs: number;
+}
+
+export async function simulationCase(
+  options: Omit<SimulationCase, "runtime" | "changedRuntime">,
+): Promise<SimulationCase> {
+  const { pipeline, changed, references } = options;
+  const runtime = await pipelineRuntime(pipeline, {}, references);
+  const changedRuntime = await pipelineRuntime(changed, {}, references);
+  return { ...options, runtime, changedRuntime };
+}
+
+/**
+ * Runs the schedule of one seed. Throws `Violation` when an invariant did not hold on the way. One
+ * at a time in a thread, for the clock and random numbers are the world's meanwhile.
+ *
+ * @example
+ * const { tables } = await runSchedule(prepared, { seed: 17 });
+ */
+export async function runSchedule(
+  prepared: SimulationCase,
+  options: ScheduleOptions,
+): Promise<ScheduleResult> {
+  const world = new World({
+    seed: options.seed,
+    startMs: prepared.startMs,
+    odds: new Map(),
+    ...(options.trace === undefined ? {} : { trace: options.trace }),
+  });
+  const own = swarmOdds(world.random);
+  world.odds = options.odds ?? own;
+  return inWorld(world, () => new Schedule(world, prepared).run());
+}
+
+class Schedule {
+  readonly #world: World;
+  readonly #prepared: SimulationCase;
+  readonly #stores: SimulatedStores;
+  readonly #monitor: ProtocolMonitor;
+  readonly #results: SimulatedResults;
+  readonly #feeds: readonly PartitionFeed[];
+  readonly #processors: ProcessorFleet;
+  readonly #sinks: SinkFleet;
+
+  constructor(world: World, prepared: SimulationCase) {
+    const { random } = world;
+    const { pipeline, changed, references, runtime, changedRuntime } = prepared;
+    this.#world = world;
+    this.#prepared = prepared;
+    // Small ones make state move to objects, and the publisher's too.
+    const payloadBytesMax = random.pick([64, 500, 4_096, 64 * 1024]);
+    this.#stores = new SimulatedStores(world, { payloadBytesMax });
+    const layouts = tableLayouts(runtime.definition);
+    const stores = Array.from({ length: random.pick([1, 1, 2]) }, () => {
+      return new SimulatedTables(layouts);
+    });
+    this.#results = { stores, accounting: null };
+    this.#monitor = new ProtocolMonitor({
+      stores: this.#stores,
+      results: this.#results,
+      pipeline: runtime.definition.name,
+      definitionHash: runtime.definitionHash,
+    });
+    this.#stores.monitor = this.#monitor;
+    this.#feeds = prepared.logs.map((log) => new PartitionFeed(log));
+    for (const feed of this.#feeds) feed.isThere = !world.strikes("partition added late");
+    const shared = { world, stores: this.#stores };
+    this.#processors = new ProcessorFleet({
+      ...shared,
+      pipeline,
+      changed,
+      references,
+      feeds: this.#feeds,
+      partialBatch: random.unit() < 0.5,
+      recordsMax: random.pick([2, 10, 40, 200]),
+    });
+    this.#sinks = new SinkFleet({
+      ...shared,
+      runtime,
+      changed: changedRuntime,
+      results: this.#results,
+      step: random.pick([
+        { bytesMax: 1, entriesMax: 1 },
+        { bytesMax: 4_000, entriesMax: 3 },
+        { bytesMax: 1 << 26, entriesMax: 2_000 },
+      ]),
+    });
+  }
+
+  async run(): Promise<ScheduleResult> {
+    const world = this.#world;
+    while (!this.#processors.isDone && world.steps < CHAOS_STEPS_MAX) await this.#disturbed();
+    world.calm();
+    world.trace("calm");
+    this.#processors.calm();
+    this.#sinks.calm();
+    if (world.random.unit() < 0.3) this.#processors.redeliverAll();
+    await this.#untilDone();
+    await this.#publishAll();
+    const tables = this.#results.stores.map((store) => store.tables());
+    const published = this.#monitor.published?.sequence;
+    await this.#publishAll();
+    this.#check(published === this.#monitor.published?.sequence, "a second flush published again");
+    await this.#sweep();
+    const [first, ...others] = tables;
+    for (const other of others) {
+      this.#check(isDeepStrictEqual(other, first), "two sinks differ");
+    }
+    const totals = Object.values(this.#monitor.published?.totals ?? {});
+    return {
+      tables: first!,
+      accounting: this.#results.accounting ?? [],
+      beyondReviseEvents: totals.reduce((sum, total) => sum + total.beyondReviseEvents, 0),
+      faults: world.faults,
+      steps: world.steps,
+      simulatedMs: world.nowMs - world.startMs,
+    };
+  }
+
+  async #disturbed(): Promise<void> {
+    const world = this.#world;
+    const chance = world.random.unit();
+    if (chance < 0.12) await this.#processors.deliver();
+    else if (chance < 0.16) {
+      const flush = world.strikes("flush on demand");
+      await this.#sinks.wake({ flush, tick: flush || world.random.unit() < 0.3 });
+    } else if (chance < 0.18) this.#passTime();
+    else if (chance < 0.22) {
+      await this.#processors.strike();
+      await this.#sinks.strike();
+    } else if (!(await world.step())) await this.#processors.deliver();
+    this.#throwIfViolated();
+  }
+
+  #passTime(): void {
+    const world = this.#world;
+    world.nowMs += world.random.pick([1_000, 5_000, 20_000, 90_000]);
+    if (!world.strikes("long idle")) return;
+    world.nowMs += world.random.below(2 * HOUR_MS);
+    const feed = world.random.pick(this.#feeds);
+    feed.quietUntilStep = world.steps + world.random.below(300);
+  }
+
+  /** Delivers the rest; zombies, late writes and sinks come to their ends meanwhile. */
+  async #untilDone(): Promise<void> {
+    const limit = this.#world.steps + CALM_STEPS_MAX;
+    for (;;) {
+      const isMoving = await this.#world.step();
+      this.#throwIfViolated();
+      const isDelivering = this.#world.random.unit() < 0.2 && (await this.#processors.deliver());
+      const isOver = this.#processors.isDone && this.#processors.isIdle && this.#sinks.isIdle;
+      if (isOver && !isMoving && !isDelivering) return;
+      this.#check(this.#world.steps < limit, "a calm world does not come to an end");
+    }
+  }
+
+  async #publishAll(): Promise<void> {
+    const before = this.#sinks.done;
+    await this.#sinks.wake({ flush: true, tick: true });
+    await this.#untilDone();
+    this.#check(this.#sinks.done > before, "a sink in a calm world did not get done");
+  }
+
+  /** What crashed commits left is found, and nothing else is touched (the monitor sees to that). */
+  async #sweep(): Promise<void> {
+    this.#world.nowMs += 3 * HOUR_MS;
+    await this.#sinks.wake({ flush: false, tick: true });
+    await this.#untilDone();
+    for (const key of this.#stores.objects.keys()) {
+      if (this.#monitor.isNamed(key)) continue;
+      const decided = this.#decidedNumber(key);
+      this.#check(numberInKey(key) > decided, `${key} is garbage, but was not swept`);
+    }
+  }
+
+  /** Objects up to this number belong to decided commits; later ones may be on their way. */
+  #decidedNumber(key: string): number {
+    const owner = key.split("/").slice(0, -2).join("/");
+    const item = this.#stores.item(owner);
+    if (owner === publisherId(this.#prepared.runtime.definition.name)) return item!.generation;
+    if (key.split("/").at(-2) === "state") return item?.generation ?? 0;
+    const { nextOutboxSequence } = item?.attributes ?? {};
+    return typeof nextOutboxSequence === "number" ? nextOutboxSequence - 1 : 0;
+  }
+
+  #throwIfViolated(): void {
+    const violation = this.#processors.violation ?? this.#sinks.violation;
+    if (violation !== null) throw violation;
+  }
+
+  #check(holds: boolean, otherwise: string): void {
+    if (!holds) throw new Violation(otherwise);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The stores of a simulated world: each process sees them through calls that the world schedules.
+ * Every change is shown to a monitor before anything else can happen.
+ */
+import type { CheckpointItem, CheckpointStore, ObjectStore } from "../commit/ports.js";
+import type { SimulatedProcess, World } from "./world.js";
+
+/** As text, so that what would not survive a real store does not survive here. */
+interface StoredItem {
+  readonly generation: number;
+  readonly commitId: string;
+  readonly attributesJson: string;
+  readonly payload: Uint8Array;
+}
+
+/** Sees each change as it is made; throws `Violation`. */
+export interface StoreMonitor {
+  committed(id: string, before: CheckpointItem | null, after: CheckpointItem): void;
+  /** An object was put; `before` is what was there, which stays. */
+  put(key: string, bytes: Uint8Array, before: Uint8Array | undefined): void;
+  deleted(key: string): void;
+}
+
+export class SimulatedStores {
+  readonly objects = new Map<string, Uint8Array>();
+  readonly #items = new Map<string, StoredItem>();
+  readonly #world: World;
+  readonly #payloadBytesMax: number;
+  monitor: StoreMonitor | null = null;
+
+  constructor(world: World, options: { readonly payloadBytesMax: number }) {
+    this.#world = world;
+    this.#payloadBytesMax = options.payloadBytesMax;
+  }
+
+  /** As one process sees them. */
+  of(process: SimulatedProcess): { checkpoints: CheckpointStore; objects: ObjectStore } {
+    return { checkpoints: this.#checkpointsOf(process), objects: this.#objectsOf(process) };
+  }
+
+  /** At once, without the world: for checks. */
+  item(id: string): CheckpointItem | null {
+    const stored = this.#items.get(id);
+    if (stored === undefined) return null;
+    const { generation, commitId, attributesJson, payload } = stored;
+    const attributes: Record<string, unknown> = JSON.parse(attributesJson);
+    return { generation, commitId, attributes, payload: payload.slice() };
+  }
+
+  ids(prefix: string): string[] {
+    return withPrefix(this.#items.keys(), prefix);
+  }
+
+  #checkpointsOf(process: SimulatedProcess): CheckpointStore {
+    const world = this.#world;
+    return {
+      payloadBytesMax: this.#payloadBytesMax,
+      read: (id) =>
+        world.call(process, { what: `read ${id}`, isWrite: false, apply: () => this.item(id) }),
+      compareAndSwap: (id, item) => {
+        // As a client does, what is sent is made now.
+        const attributesJson = JSON.stringify(item.attributes);
+        const stored = { ...item, attributesJson, payload: item.payload.slice() };
+        const what = `swap ${id} to ${item.generation}`;
+        return world.call(process, { what, isWrite: true, apply: () => this.#swap(id, stored) });
+      },
+      list: (prefix) =>
+        world.call(process, {
+          what: `list ${prefix}`,
+          isWrite: false,
+          apply: () => this.ids(prefix),
+        }),
+    };
+  }
+
+  #swap(id: string, next: StoredItem): "committed" | "conflict" {
+    const before = this.#items.get(id);
+    if ((before?.generation ?? 0) !== next.generation - 1) return "conflict";
+    const itemBefore = this.item(id);
+    this.#items.set(id, next);
+    this.monitor?.committed(id, itemBefore, this.item(id)!);
+    return "committed";
+  }
+
+  #objectsOf(process: SimulatedProcess): ObjectStore {
+    const world = this.#world;
+    return {
+      putIfAbsent: (key, bytes) => {
+        const copy = bytes.slice();
+        const apply = () => this.#put(key, copy);
+        return world.call(process, { what: `put ${key}`, isWrite: true, apply });
+      },
+      get: (key) =>
+        world.call(process, {
+          what: `get ${key}`,
+          isWrite: false,
+          apply: () => this.objects.get(key)?.slice() ?? null,
+        }),
+      delete: (key) =>
+        world.call(process, {
+          what: `delete ${key}`,
+          isWrite: true,
+          apply: () => {
+            this.objects.delete(key);
+            this.monitor?.deleted(key);
+          },
+        }),
+      list: (prefix) =>
+        world.call(process, {
+          what: `list ${prefix}`,
+          isWrite: false,
+          apply: () => withPrefix(this.objects.keys(), prefix),
+        }),
+    };
+  }
+
+  #put(key: string, bytes: Uint8Array): "created" | "exists" {
+    const before = this.objects.get(key);
+    this.monitor?.put(key, bytes, before);
+    if (before !== undefined) return "exists";
+    this.objects.set(key, bytes);
+    return "created";
+  }
+}
+
+function withPrefix(keys: Iterable<string>, prefix: string): string[] {
+  return [...keys].filter((key) => key.startsWith(prefix)).sort();
+}

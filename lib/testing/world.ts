@@ -1,0 +1,257 @@
+/**
+ * A world in one thread: a virtual clock, simulated processes, and a scheduler that owns every call
+ * they make to the outside. Which call goes on next, and how it ends, is drawn from one seed, so
+ * that a run can be repeated byte for byte. What the calls do is left to the stores.
+ */
+import { Random } from "../sources/simulate/random.js";
+import {
+  countFault,
+  type FaultCounts,
+  type FaultKind,
+  type FaultOdds,
+  NO_FAULTS,
+  SimulatedFault,
+} from "./faults.js";
+
+/** Of a stalled call: at most so many steps of the world. */
+const STALL_STEPS_MAX = 400;
+const DOWN_STEPS_MAX = 30;
+const LATENCY_MS_MAX = 40;
+
+/** A process: what a Lambda environment is. Killed, nothing of it goes on. */
+export class SimulatedProcess {
+  readonly name: string;
+  isAlive = true;
+  /** Between invocations, nothing goes on either; what it had asked for may be answered later. */
+  isFrozen = false;
+  /** Its clock less the world's. */
+  skewMs: number;
+
+  constructor(name: string, skewMs: number) {
+    this.name = name;
+    this.skewMs = skewMs;
+  }
+}
+
+export interface CallOptions<T> {
+  /** For traces. */
+  readonly what: string;
+  readonly isWrite: boolean;
+  readonly apply: () => T;
+}
+
+interface Call {
+  readonly process: SimulatedProcess;
+  readonly what: string;
+  readonly isWrite: boolean;
+  readonly apply: () => unknown;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  /** Not before this step of the world. */
+  fromStep: number;
+  isApplied: boolean;
+  reply: unknown;
+}
+
+/** A write that arrives although its caller has given up, or is dead. */
+interface LateWrite {
+  readonly what: string;
+  readonly apply: () => unknown;
+}
+
+export interface WorldOptions {
+  readonly seed: number;
+  readonly startMs: number;
+  readonly odds: FaultOdds;
+  readonly trace?: (line: string) => void;
+}
+
+/**
+ * @example
+ * const world = new World({ seed: 1, startMs: 0, odds: NO_FAULTS });
+ * const process = world.startProcess("processor");
+ * await world.enter(process, () => void work(stores.of(process)));
+ * while (await world.step());
+ */
+export class World {
+  readonly random: Random;
+  readonly faults: FaultCounts = new Map();
+  readonly startMs: number;
+  odds: FaultOdds;
+  nowMs: number;
+  steps = 0;
+  readonly #trace: ((line: string) => void) | undefined;
+  #calls: Call[] = [];
+  #late: LateWrite[] = [];
+  #current: SimulatedProcess | null = null;
+  #downUntilStep = 0;
+  #processes = 0;
+
+  constructor({ seed, startMs, odds, trace }: WorldOptions) {
+    this.random = new Random(seed);
+    this.startMs = startMs;
+    this.nowMs = startMs;
+    this.odds = odds;
+    this.#trace = trace;
+  }
+
+  /** Whether a fault happens here and now; counted if so. */
+  strikes(kind: FaultKind): boolean {
+    const odds = this.odds.get(kind);
+    if (odds === undefined || this.random.unit() >= odds) return false;
+    countFault(this.faults, kind);
+    return true;
+  }
+
+  /** From here on nothing fails any more; what was stalled goes on. */
+  calm(): void {
+    this.odds = NO_FAULTS;
+    this.#downUntilStep = 0;
+    for (const call of this.#calls) call.fromStep = 0;
+  }
+
+  trace(line: string): void {
+    this.#trace?.(`${String(this.steps).padStart(5)} ${this.nowMs - this.startMs} ms ${line}`);
+  }
+
+  startProcess(role: string): SimulatedProcess {
+    const skewMs = this.strikes("clock skewed") ? this.random.below(600_000) - 300_000 : 0;
+    return new SimulatedProcess(`${role} ${++this.#processes}`, skewMs);
+  }
+
+  /** Writes that were on their way may arrive all the same. */
+  kill(process: SimulatedProcess): void {
+    this.trace(`${process.name} is killed`);
+    process.isAlive = false;
+    const own = this.#calls.filter((call) => call.process === process);
+    this.#calls = this.#calls.filter((call) => call.process !== process);
+    for (const { isWrite, isApplied, what, apply } of own) {
+      if (isWrite && !isApplied && this.random.unit() < 0.3) this.#late.push({ what, apply });
+    }
+  }
+
+  /** What a process sees as the time. */
+  processNowMs(): number {
+    return Math.floor(this.nowMs + (this.#current?.skewMs ?? 0));
+  }
+
+  /** A call to the outside: it waits until the scheduler lets it happen. */
+  call<T>(process: SimulatedProcess, { what, isWrite, apply }: CallOptions<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (!process.isAlive) return;
+      const fromStep = this.strikes("call stalled")
+        ? this.steps + 1 + this.random.below(STALL_STEPS_MAX)
+        : 0;
+      this.#calls.push({
+        process,
+        what,
+        isWrite,
+        apply,
+        // The scheduler gives back what `apply` gave, so the type is right.
+        resolve: resolve as (value: unknown) => void,
+        reject,
+        fromStep,
+        isApplied: false,
+        reply: undefined,
+      });
+    });
+  }
+
+  /** Runs `work` as the process, up to where all of it waits for the scheduler. */
+  async enter(process: SimulatedProcess, work: () => void): Promise<void> {
+    this.#current = process;
+    work();
+    // All promises that can go on have done so before the loop turns.
+    await new Promise(setImmediate);
+    this.#current = null;
+  }
+
+  /** Lets one thing happen; false when nothing can. */
+  async step(): Promise<boolean> {
+    this.steps++;
+    if (this.#late.length > 0 && this.random.unit() < 0.05) return this.#applyLate();
+    const ready = this.#calls.filter(
+      ({ process, fromStep }) => !process.isFrozen && fromStep <= this.steps,
+    );
+    if (ready.length > 0) {
+      await this.#advance(this.random.pick(ready));
+      return true;
+    }
+    const stalled = this.#calls.filter(({ process }) => !process.isFrozen);
+    if (stalled.length > 0) {
+      this.random.pick(stalled).fromStep = 0;
+      return true;
+    }
+    return this.#late.length > 0 && this.#applyLate();
+  }
+
+  #applyLate(): boolean {
+    const [write] = this.#late.splice(this.random.below(this.#late.length), 1);
+    this.trace(`late: ${write!.what}`);
+    write!.apply();
+    return true;
+  }
+
+  async #advance(call: Call): Promise<void> {
+    this.nowMs += this.random.unit() * LATENCY_MS_MAX;
+    if (call.isApplied) return this.#answer(call, () => call.resolve(call.reply), "reply");
+    const isDown = this.steps < this.#downUntilStep;
+    if (!isDown && this.strikes("store down for a while")) {
+      this.#downUntilStep = this.steps + this.random.below(DOWN_STEPS_MAX);
+    }
+    if (isDown || this.strikes("store call failed")) {
+      return this.#answer(call, () => call.reject(new SimulatedFault("unavailable")), "fails");
+    }
+    if (call.isWrite && this.strikes("write applied after the caller gave up")) {
+      this.#late.push(call);
+      return this.#answer(call, () => call.reject(new SimulatedFault("timed out")), "times out");
+    }
+    call.reply = call.apply();
+    if (call.isWrite && this.strikes("write applied, reply lost")) {
+      const fault = new SimulatedFault("the reply was lost");
+      return this.#answer(call, () => call.reject(fault), "is applied, its reply lost");
+    }
+    if (call.isWrite && this.strikes("write repeated by the client")) call.reply = call.apply();
+    if (this.strikes("reply late")) {
+      call.isApplied = true;
+      this.trace(`${call.process.name}: ${call.what} is applied`);
+      return;
+    }
+    return this.#answer(call, () => call.resolve(call.reply), "");
+  }
+
+  #answer(call: Call, settle: () => void, how: string): Promise<void> {
+    this.trace(`${call.process.name}: ${call.what} ${how}`);
+    this.#calls.splice(this.#calls.indexOf(call), 1);
+    return this.enter(call.process, settle);
+  }
+}
+
+/**
+ * Runs `work` with the world's clock and random numbers in place of the machine's: time and ids are
+ * then functions of the seed. One at a time in a thread.
+ */
+export async function inWorld<T>(world: World, work: () => Promise<T>): Promise<T> {
+  const { now } = Date;
+  const { getRandomValues } = crypto;
+  const { random } = Math;
+  Date.now = () => world.processNowMs();
+  // It goes neither back nor by the wall.
+  performance.now = () => world.nowMs - world.startMs;
+  Math.random = () => world.random.unit();
+  crypto.getRandomValues = (array) => {
+    if (array === null) return array;
+    const { buffer, byteOffset, byteLength } = array;
+    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = world.random.bits() & 255;
+    return array;
+  };
+  try {
+    return await work();
+  } finally {
+    Date.now = now;
+    Math.random = random;
+    crypto.getRandomValues = getRandomValues;
+    Reflect.deleteProperty(performance, "now");
+  }
+}
