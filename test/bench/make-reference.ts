@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { quoteText } from "../reference/sql-types.js";
+import { quoteText } from "../../lib/sinks/duckdb-types.js";
 
 const COUNTS = (
   source: string,

@@ -1,74 +1,44 @@
-/**
- * Brings the lines of NDJSON files into DuckDB with their offsets. Whether a line is JSON at all is
- * judged here by JSON.parse, which is stricter than DuckDB's reader.
- */
-import { isUtf8 } from "node:buffer";
+/** Brings the records of NDJSON files into DuckDB as bronze holds them: one line, one record. */
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
-import type { DuckDBAppender, DuckDBConnection } from "@duckdb/node-api";
-import type { StreamNode } from "../../lib/define/definition.js";
-import type { DeadLetterReason } from "../../lib/engine/slice.js";
+import type { DuckDBConnection } from "@duckdb/node-api";
 
-const NESTING_MAX = 128;
 const APPENDER_FLUSH_ROWS = 100_000;
 
-/** Creates table `name` (o, line, fault, ts) from one file; ts is the file's modification time. */
-export async function loadLines(
+/** One NDJSON file (or .ndjson.gz) is one partition; line i has offset i. */
+export interface LogFile {
+  readonly path: string;
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** Creates table `name` as bronze; a record's timestamp is its file's modification time. */
+export async function loadBronze(
   connection: DuckDBConnection,
   name: string,
-  path: string,
-  stream: StreamNode,
+  files: readonly LogFile[],
 ): Promise<void> {
-  const timestampMs = Math.floor((await stat(path)).mtimeMs);
-  const columns = `o BIGINT, line VARCHAR, fault VARCHAR, ts BIGINT DEFAULT ${timestampMs}`;
-  await connection.run(`CREATE TABLE ${name} (${columns})`);
+  await connection.run(`CREATE TABLE ${name} (topic VARCHAR, "partition" INTEGER,
+    "offset" BIGINT, ms BIGINT, "value" BLOB, "timestamp" TIMESTAMPTZ)`);
   const appender = await connection.createAppender(name);
-  let offset = 0;
-  for await (const bytes of records(path)) {
-    appendLine(appender, offset++, bytes, stream);
-    if (offset % APPENDER_FLUSH_ROWS === 0) appender.flushSync();
+  for (const { path, topic, partition } of files) {
+    const timestampMs = BigInt(Math.floor((await stat(path)).mtimeMs));
+    let offset = 0;
+    for await (const bytes of records(path)) {
+      appender.appendVarchar(topic);
+      appender.appendInteger(partition);
+      appender.appendBigInt(BigInt(offset++));
+      appender.appendBigInt(timestampMs);
+      appender.appendBlob(bytes);
+      appender.appendNull();
+      appender.endRow();
+      if (offset % APPENDER_FLUSH_ROWS === 0) appender.flushSync();
+    }
   }
   appender.closeSync();
-}
-
-function appendLine(
-  appender: DuckDBAppender,
-  offset: number,
-  bytes: Buffer,
-  stream: StreamNode,
-): void {
-  const fault = faultOf(bytes, stream.maxRecordBytes);
-  appender.appendBigInt(BigInt(offset));
-  if (typeof fault === "string") {
-    appender.appendNull();
-    appender.appendVarchar(fault);
-  } else {
-    appender.appendVarchar(fault.text);
-    appender.appendNull();
-  }
-  appender.appendDefault();
-  appender.endRow();
-}
-
-function faultOf(bytes: Buffer, recordBytesMax: number): DeadLetterReason | { text: string } {
-  if (bytes.length > recordBytesMax) return "oversize";
-  if (!isUtf8(bytes)) return "malformed";
-  const text = bytes.toString("utf8").replace(/^\uFEFF/, "");
-  try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null || Array.isArray(value)) return "malformed";
-    const mayBeDeep = text.length > 2 * NESTING_MAX;
-    return mayBeDeep && isDeeperThan(value, NESTING_MAX) ? "oversize" : { text };
-  } catch {
-    return "malformed";
-  }
-}
-
-function isDeeperThan(value: unknown, levels: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  return levels === 0 || Object.values(value).some((child) => isDeeperThan(child, levels - 1));
+  await connection.run(`UPDATE ${name} SET "timestamp" = make_timestamptz(ms * 1000)`);
 }
 
 /** Lines without their LF or CRLF; blank ones are no records. */

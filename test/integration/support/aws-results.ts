@@ -2,8 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
+import { quoteName, quoteText } from "../../../lib/sinks/duckdb-types.js";
 import { extensionDirectory, localHttpfs } from "../../../lib/stores/duckdb-extension.js";
-import { quoteName, quoteText } from "../../reference/sql-types.js";
 
 type Env = Readonly<Record<string, string | undefined>>;
 

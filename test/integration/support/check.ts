@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Pipeline, PipelineDefinition, TableNode } from "../../../lib/define/definition.js";
 import { runPipeline } from "../../../lib/runtime/run-pipeline.js";
+import { quoteName, quoteText } from "../../../lib/sinks/duckdb-types.js";
 import { tableLayouts } from "../../../lib/sinks/layouts.js";
 import { readDatabase, readLake } from "../../contract/sinks-readers.js";
 import { compareRows } from "../../contract/sinks-script.js";
 import { compareTables, tolerancesOf } from "../../reference/compare.js";
 import { referenceTables } from "../../reference/reference.js";
 import { type Row, readRows } from "../../reference/rows.js";
-import { quoteName, quoteText } from "../../reference/sql-types.js";
 
 /** A directory with each topic's partitions as files, and one output directory a run. */
 export class Workspace {

@@ -7,10 +7,10 @@ import { copyFile, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
+import { quoteName } from "../../../lib/sinks/duckdb-types.js";
 import { LocalLakeStorage } from "../../../lib/sinks/lake-storage.js";
 import { MemoryCheckpointStore, MemoryObjectStore } from "../../../lib/stores/memory.js";
 import type { Stores } from "../../../lib/stores/open-stores.js";
-import { quoteName } from "../../reference/sql-types.js";
 
 // The sink opens the bucket's database with DuckDB, which asks for credentials and never uses them.
 Object.assign(process.env, {

@@ -1,5 +1,5 @@
 /** Every aggregate in DuckDB SQL; the approximate ones exactly, for a comparison with tolerance. */
-import type { AggregateNode, ColumnNode, ColumnType } from "../../lib/define/definition.js";
+import type { AggregateNode, ColumnNode, ColumnType } from "../define/definition.js";
 import { expressionSql } from "./expression-sql.js";
 import { resultSql, workingType } from "./sql-types.js";
 

@@ -9,9 +9,10 @@ import type {
   ScalarType,
   StreamNode,
   TimestampFormat,
-} from "../../lib/define/definition.js";
+} from "../define/definition.js";
+import { quoteName, quoteText } from "../sinks/duckdb-types.js";
 import { expressionSql } from "./expression-sql.js";
-import { literalSql, quoteName, quoteText, workingType } from "./sql-types.js";
+import { literalSql, workingType } from "./sql-types.js";
 
 /** SQL for one JSON value: whether it has the declared kind, and its value (null: out of range). */
 interface ValueSql {
@@ -28,8 +29,8 @@ const EXACT = "DECIMAL(38,9)";
 const INSTANT_MS_MAX = "8640000000000000";
 
 /**
- * A query over `source` (columns o, line, fault, ts) that gives offset `__o`, `__reason` (null for
- * an event), event time `__t` and every field by its name.
+ * A query over `source` (columns p, o, line, fault, ts) that gives partition `__p`, offset `__o`,
+ * `__reason` (null for an event), event time `__t` and every field by its name.
  */
 export function decodeSql(stream: StreamNode, source: string): string {
   const paths = allPaths(stream.fields);
@@ -49,15 +50,14 @@ export function decodeSql(stream: StreamNode, source: string): string {
   const reason = ["fault", ...reasonNames, future, failedCheckSql(stream)].join(", ");
   const names = stream.fields.map((field) => quoteName(field.name)).join(", ");
   return `WITH checked AS MATERIALIZED (
-      SELECT o, ts, coalesce(fault, CASE WHEN NOT json_valid(line) THEN 'malformed' END) AS fault,
-        CASE WHEN fault IS NULL AND json_valid(line) THEN line ELSE '{}' END AS doc
+      SELECT p, o, ts, fault, CASE WHEN fault IS NULL THEN line ELSE '{}' END AS doc
       FROM ${source}),
     extracted AS (
-      SELECT o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault,
+      SELECT p, o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault,
         json_extract(doc, ${list})::VARCHAR[] AS j, json_extract_string(doc, ${list}) AS s
       FROM checked),
-    fields AS (SELECT o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM extracted)
-    SELECT o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names} FROM fields`;
+    fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM extracted)
+    SELECT p AS __p, o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names} FROM fields`;
 }
 
 function failedCheckSql(stream: StreamNode): string {

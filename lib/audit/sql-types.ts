@@ -1,13 +1,11 @@
 /**
- * How the reference writes the definition's types and literals in DuckDB SQL.
+ * How the audit writes the definition's types and literals in DuckDB SQL.
  * Inside its queries a timestamp is a BIGINT of epoch milliseconds; results get TIMESTAMPTZ.
  */
-import type { ColumnType, LiteralValue, ScalarType } from "../../lib/define/definition.js";
+import type { ColumnType, LiteralValue, ScalarType } from "../define/definition.js";
+import { quoteText } from "../sinks/duckdb-types.js";
 
-export const quoteName = (name: string): string => `"${name.replaceAll('"', '""')}"`;
-export const quoteText = (text: string): string => `'${text.replaceAll("'", "''")}'`;
-
-/** The type of a column while the reference computes. */
+/** The type of a column while the audit computes. */
 export function workingType(type: ColumnType): string {
   switch (type.kind) {
     case "string":

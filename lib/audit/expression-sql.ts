@@ -1,7 +1,8 @@
-/** The reference's own reading of expressions as DuckDB SQL, kept apart from the product's. */
-import type { ColumnType, ExprNode, Operator, ScalarType } from "../../lib/define/definition.js";
-import { MillpondError } from "../../lib/errors.js";
-import { literalSql, quoteName, workingType } from "./sql-types.js";
+/** The audit's own reading of expressions as DuckDB SQL, kept apart from the engine's. */
+import type { ColumnType, ExprNode, Operator, ScalarType } from "../define/definition.js";
+import { MillpondError } from "../errors.js";
+import { quoteName } from "../sinks/duckdb-types.js";
+import { literalSql, workingType } from "./sql-types.js";
 
 export interface TypedSql {
   readonly sql: string;
@@ -210,4 +211,7 @@ function commonType(types: readonly ColumnType[]): ColumnType {
 }
 
 const unsupported = (what: string): MillpondError =>
-  new MillpondError("USAGE", `The reference cannot express ${what} in SQL; leave it out there.`);
+  new MillpondError(
+    "USAGE",
+    `SQL cannot say ${what} as the engine does: audit tables without it (--table)`,
+  );

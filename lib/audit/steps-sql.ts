@@ -1,25 +1,50 @@
-/** A table's steps (filter, derive, select, enrich) as nested SQL over its stream's events. */
-import type { DuckDBConnection } from "@duckdb/node-api";
+/** A table's steps (filter, derive, select, enrich, map) as nested SQL over its stream's events. */
 import type {
+  ColumnNode,
   ColumnType,
   PipelineDefinition,
   ReferenceNode,
   StepNode,
   StreamNode,
   TableNode,
-} from "../../lib/define/definition.js";
-import { MillpondError } from "../../lib/errors.js";
+} from "../define/definition.js";
+import { MillpondError } from "../errors.js";
+import { quoteName, quoteText } from "../sinks/duckdb-types.js";
 import { expressionSql } from "./expression-sql.js";
-import { readRows } from "./rows.js";
-import { quoteName, quoteText, workingType } from "./sql-types.js";
+import { workingType } from "./sql-types.js";
+
+/** A user's function to run over the rows of `from`, which no SQL can say. */
+export interface MapRun {
+  readonly kind: "map";
+  readonly table: string;
+  readonly name: string;
+  /** A query; its columns are those of the row, and the carried ones. */
+  readonly from: string;
+  readonly input: ReadonlyMap<string, ColumnType>;
+  readonly output: readonly ColumnNode[];
+  /** The table to make. */
+  readonly into: string;
+}
 
 interface Steps {
   readonly sql: string;
   /** The columns after the steps, beside the `__` ones that every query carries. */
   readonly columns: ReadonlyMap<string, ColumnType>;
+  /** To be run before, in this order. */
+  readonly maps: readonly MapRun[];
 }
 
-const CARRIED = ["__p", "__o", "__t", "__w", "__unchecked", "__repeated"];
+/** Columns that every step hands on: the event's place, its times, and what dedup says of it. */
+export const CARRIED: readonly (readonly [name: string, type: string])[] = [
+  ["__p", "INTEGER"],
+  ["__o", "BIGINT"],
+  ["__t", "BIGINT"],
+  ["__w", "BIGINT"],
+  ["__passed", "BIGINT"],
+  ["__unchecked", "BOOLEAN"],
+  ["__repeated", "BOOLEAN"],
+];
+const CARRIED_NAMES = CARRIED.map(([name]) => name);
 
 export function stepsSql(
   table: TableNode,
@@ -29,17 +54,24 @@ export function stepsSql(
 ): Steps {
   let columns = new Map<string, ColumnType>(stream.fields.map((f) => [f.name, f.type]));
   const fields = [...columns.keys()].map(quoteName);
-  let sql = `SELECT ${[...CARRIED, ...fields].join(", ")} FROM ${source}`;
+  let sql = `SELECT ${[...CARRIED_NAMES, ...fields].join(", ")} FROM ${source}`;
+  const maps: MapRun[] = [];
   for (const step of table.steps) {
-    ({ sql, columns } = stepSql(step, sql, columns, references));
+    if (step.kind === "map") {
+      const into = `work.${quoteName(`mapped_${table.name}_${maps.length}`)}`;
+      const { name, output } = step;
+      maps.push({ kind: "map", table: table.name, name, from: sql, input: columns, output, into });
+      columns = new Map(output.map((column) => [column.name, column.type]));
+      sql = `SELECT * FROM ${into}`;
+    } else ({ sql, columns } = stepSql(step, sql, columns, references));
   }
-  return { sql, columns };
+  return { sql, columns, maps };
 }
 
 type Columns = Map<string, ColumnType>;
 
 function stepSql(
-  step: StepNode,
+  step: Exclude<StepNode, { kind: "map" }>,
   from: string,
   columns: Columns,
   references: ReadonlyMap<string, ReferenceNode>,
@@ -55,24 +87,19 @@ function stepSql(
       const added = [...derived].map(([name, { sql }]) => `${sql} AS ${quoteName(name)}`);
       const types = [...derived].map(([name, { type }]): [string, ColumnType] => [name, type]);
       return {
-        sql: `SELECT ${[...CARRIED, ...kept, ...added].join(", ")} FROM (${from})`,
+        sql: `SELECT ${[...CARRIED_NAMES, ...kept, ...added].join(", ")} FROM (${from})`,
         columns: new Map([...columns, ...types]),
       };
     }
     case "select": {
       const picked = step.columns.map((c) => `${quoteName(c.from)} AS ${quoteName(c.name)}`);
       return {
-        sql: `SELECT ${[...CARRIED, ...picked].join(", ")} FROM (${from})`,
+        sql: `SELECT ${[...CARRIED_NAMES, ...picked].join(", ")} FROM (${from})`,
         columns: new Map(step.columns.map((c) => [c.name, columns.get(c.from)!])),
       };
     }
     case "enrich":
       return enrichSql(step, from, columns, references);
-    case "map":
-      throw new MillpondError(
-        "USAGE",
-        `The reference cannot run the function of map "${step.name}"; compare a table without it.`,
-      );
   }
 }
 
@@ -89,7 +116,7 @@ function enrichSql(
   const replaced = new Set(step.columns.map((column) => column.name));
   const kept = [...columns.keys()].filter((name) => !replaced.has(name));
   const outputs = [
-    ...[...CARRIED, ...kept].map((name) => `e.${quoteName(name)}`),
+    ...[...CARRIED_NAMES, ...kept].map((name) => `e.${quoteName(name)}`),
     ...step.columns.map((c) => `r.${quoteName(c.from)} AS ${quoteName(c.name)}`),
   ];
   const join = step.join === "left" ? "LEFT JOIN" : "JOIN";
@@ -107,12 +134,11 @@ function enrichSql(
 const referenceTable = (name: string): string => `work.${quoteName(`reference_${name}`)}`;
 
 /** Loads the reference tables with their declared types; DuckDB itself reads the formats. */
-export async function createReferences(
-  connection: DuckDBConnection,
+export function referenceStatements(
   definition: PipelineDefinition,
   files: ReadonlyMap<string, string>,
-): Promise<void> {
-  for (const reference of definition.references) {
+): string[] {
+  return definition.references.flatMap((reference) => {
     const path = files.get(reference.name);
     if (path === undefined) {
       throw new MillpondError("USAGE", `Give the file of reference table "${reference.name}".`);
@@ -122,10 +148,10 @@ export async function createReferences(
       if (type.kind !== "timestamp") return `CAST(${value} AS ${workingType(type)}) AS ${value}`;
       return `epoch_ms(CAST(${value} AS TIMESTAMPTZ)) AS ${value}`;
     });
-    await connection.run(`CREATE TABLE ${referenceTable(reference.name)} AS
-      SELECT ${columns.join(", ")} FROM ${fileSql(reference.format, path)}`);
-    await refuseRepeatedKeys(connection, definition, reference);
-  }
+    const place = referenceTable(reference.name);
+    const query = `SELECT ${columns.join(", ")} FROM ${fileSql(reference.format, path)}`;
+    return [`CREATE TABLE ${place} AS ${query}`, ...uniqueKeys(definition, reference)];
+  });
 }
 
 function fileSql(format: ReferenceNode["format"], path: string): string {
@@ -134,21 +160,18 @@ function fileSql(format: ReferenceNode["format"], path: string): string {
 }
 
 /** A join over a repeated key would count an event twice, which no reading of `enrich` does. */
-async function refuseRepeatedKeys(
-  connection: DuckDBConnection,
-  definition: PipelineDefinition,
-  reference: ReferenceNode,
-): Promise<void> {
-  for (const step of definition.tables.flatMap((table) => table.steps)) {
-    if (step.kind !== "enrich" || step.reference !== reference.name) continue;
-    const keys = step.on.map((pair) => quoteName(pair.referenceColumn)).join(", ");
-    const repeated = await readRows(
-      connection,
-      `SELECT ${keys} FROM ${referenceTable(reference.name)} GROUP BY ALL HAVING count(*) > 1`,
-    );
-    if (repeated.length > 0) {
-      const message = `Reference table "${reference.name}" repeats ${keys}; make it unique.`;
-      throw new MillpondError("INPUT", message);
-    }
-  }
+function uniqueKeys(definition: PipelineDefinition, reference: ReferenceNode): string[] {
+  const table = referenceTable(reference.name);
+  const keys = definition.tables.flatMap((node) =>
+    node.steps.flatMap((step) =>
+      step.kind === "enrich" && step.reference === reference.name
+        ? [step.on.map((pair) => quoteName(pair.referenceColumn)).join(", ")]
+        : [],
+    ),
+  );
+  const repeated = quoteText(`reference table "${reference.name}" repeats a key; make it unique`);
+  return [...new Set(keys)].map(
+    (names) => `SELECT CASE WHEN count(*) > 0 THEN error(${repeated}) END
+    FROM (SELECT ${names} FROM ${table} GROUP BY ALL HAVING count(*) > 1)`,
+  );
 }
