@@ -36,6 +36,8 @@ export interface PublicationEntry {
   readonly table: string;
   readonly rows: number;
   readonly place: Place;
+  /** Wall clock of the newest commit in it, epoch ms: for latencies, never for results. */
+  readonly committedAtMs?: number;
 }
 
 export interface TableTotals {

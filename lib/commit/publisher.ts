@@ -116,6 +116,8 @@ export class Publisher {
   private publishing = { from: 0, max: Number.POSITIVE_INFINITY };
   private objectKey = "";
   private takenKeys: string[] = [];
+  /** Wall clock of the newest commit that this round took. */
+  private committedAtMs: number | null = null;
   private divided: (Omit<Place, "length"> & DividedBatch) | null = null;
   /** This round's windows by table and start. */
   private entries = new Map<string, Map<number, WindowEntry>>();
@@ -232,6 +234,7 @@ export class Publisher {
   ): Promise<boolean> {
     let any = false;
     this.takenKeys = [];
+    this.committedAtMs = null;
     const ordered = [...partitions].sort((a, b) => a.partition - b.partition);
     for (const facts of ordered) {
       const already = next.taken[facts.id] ?? 0;
@@ -251,6 +254,8 @@ export class Publisher {
     facts: PartitionFacts,
     entry: OutboxEntry,
   ): Promise<void> {
+    const { committedAtMs } = entry;
+    this.committedAtMs = Math.max(this.committedAtMs ?? committedAtMs, committedAtMs);
     const object = await readOutbox(this.objects, entry);
     const sections = sectionPlaces(object);
     const rowsBytes = sum(sections.map(({ kind, length }) => (kind === "rows" ? length : 0)));
@@ -259,7 +264,7 @@ export class Publisher {
       const place = { key: entry.key, at: section.at, length: section.length };
       if (section.kind === "rows") {
         const { table, count: rows } = section;
-        next.publications.push({ sequence: ++next.sequence, table, rows, place });
+        next.publications.push({ sequence: ++next.sequence, table, rows, place, committedAtMs });
         totals(next, table).publishedRows += rows;
       } else if (section.kind === "sessions") {
         await this.takeSessions(next, facts, section, place);
@@ -503,7 +508,9 @@ export class Publisher {
   private publish(next: PublisherState, table: string, batch: Batch): Place {
     const place = this.keep(batch);
     const { rowCount: rows } = batch;
-    next.publications.push({ sequence: ++next.sequence, table, rows, place });
+    const { committedAtMs } = this;
+    const commit = committedAtMs === null ? {} : { committedAtMs };
+    next.publications.push({ sequence: ++next.sequence, table, rows, place, ...commit });
     totals(next, table).publishedRows += rows;
     return place;
   }

@@ -4,7 +4,7 @@
  */
 import * as path from "node:path";
 import type { Publisher } from "../commit/publisher.js";
-import type { PipelineDefinition, SinkNode } from "../define/definition.js";
+import { type PipelineDefinition, type SinkNode, takesBronze } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { DatabaseSnapshot, type DatabaseStorage } from "../sinks/database-snapshot.js";
 import { duckdbSink } from "../sinks/duckdb.js";
@@ -93,8 +93,7 @@ export function makeSinks(
       : bucketSinks(definition, places, database.storage, definitionHash);
   const layouts = tableLayouts(definition);
   const remote = definition.sinks.flatMap((node) => {
-    const kept = chosen(layouts, node).filter(({ kind }) => kind !== "bronze");
-    return remoteSink(definition, node, kept, env) ?? [];
+    return remoteSink(definition, node, chosen(layouts, node), env) ?? [];
   });
   return {
     ...own,
@@ -119,7 +118,7 @@ function fileSinks(
   const databases = definition.sinks
     .filter(({ kind }) => kind === "duckdb")
     .map((node) => {
-      const kept = chosen(layouts, node).filter(({ kind }) => kind !== "bronze");
+      const kept = chosen(layouts, node);
       return duckdbSink({ file: databaseFile, pipeline: definition.name, layouts: kept });
     });
   const all = [...lakes, ...databases];
@@ -158,7 +157,7 @@ function bucketSinks(
   const snapshot = new DatabaseSnapshot({
     storage,
     pipeline: definition.name,
-    held: new Set([...held].filter(({ kind }) => kind !== "bronze").map(({ name }) => name)),
+    held: new Set([...held].map(({ name }) => name)),
     tempDir: places.lake.tempDir,
   });
   return {
@@ -197,9 +196,10 @@ async function closeAll(sinks: readonly Sink[]): Promise<void> {
 /** A sink with a table list still takes the tables that the product adds. */
 function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] {
   const own = new Set(["windowed", "session", "rows"]);
-  return layouts.filter(
-    ({ name, kind }) => !own.has(kind) || node.tables === undefined || node.tables.includes(name),
-  );
+  return layouts.filter(({ name, kind }) => {
+    if (kind === "bronze") return takesBronze(node);
+    return !own.has(kind) || node.tables === undefined || node.tables.includes(name);
+  });
 }
 
 /** Brings every sink up to the publisher; returns the sequence that all of them have. */
@@ -226,7 +226,8 @@ export async function applySinks(
     for (const entry of publications) {
       if (entry.sequence <= after) continue;
       const batch = await publisher.batchOf(entry);
-      yield { sequence: entry.sequence, table: entry.table, batch };
+      const { sequence, table, committedAtMs } = entry;
+      yield { sequence, table, batch, committedAtMs };
     }
   }
 }

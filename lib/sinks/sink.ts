@@ -29,6 +29,8 @@ export interface Publication {
   readonly sequence: number;
   readonly table: string;
   readonly batch: Batch;
+  /** Wall clock of the newest commit in it, epoch ms, where it is known. */
+  readonly committedAtMs?: number | undefined;
 }
 
 export interface Accounting {
