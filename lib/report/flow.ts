@@ -182,7 +182,8 @@ export async function deadLetters(results: Results): Promise<readonly Panel[]> {
   if (reasons.rows.length === 0) return [];
   const examples = await ask(
     results,
-    'SELECT reason, detail, topic, partition, "offset", left(raw::VARCHAR, 200) AS raw\n' +
+    'SELECT reason, detail, topic, partition, "offset",\n' +
+      "  left(coalesce(TRY(decode(raw)), raw::VARCHAR), 200) AS raw\n" +
       "FROM dead_letters\n" +
       'QUALIFY row_number() OVER (PARTITION BY reason ORDER BY topic, partition, "offset") <= 3\n' +
       'ORDER BY reason, topic, partition, "offset"',
@@ -209,6 +210,7 @@ export async function deadLetters(results: Results): Promise<readonly Panel[]> {
       note: "The first three of each reason.",
       answer: examples,
       body: null,
+      isWide: true,
     },
   ];
 }

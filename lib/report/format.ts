@@ -71,8 +71,11 @@ export function timeText(epochMs: number, stepMs = 1): string {
 
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 
-/** A label on the axis of a period of `spanMs`, as short as can be told apart. */
-export function axisTimeText(epochMs: number, spanMs: number): string {
+/** A label on the axis of a period, as short as can be told apart. */
+export function axisTimeText(
+  epochMs: number,
+  { spanMs, stepMs }: { readonly spanMs: number; readonly stepMs: number },
+): string {
   const date = new Date(epochMs);
   if (Number.isNaN(date.getTime())) return "";
   const month = MONTHS[date.getUTCMonth()]!;
@@ -80,8 +83,9 @@ export function axisTimeText(epochMs: number, spanMs: number): string {
   if (spanMs > 3 * 365 * DAY_MS) return String(date.getUTCFullYear());
   if (spanMs > 120 * DAY_MS) return `${month} ${date.getUTCFullYear()}`;
   if (spanMs > 4 * DAY_MS) return `${date.getUTCDate()} ${month}`;
+  if (stepMs % DAY_MS === 0) return `${date.getUTCDate()} ${month}`;
   if (spanMs > DAY_MS) return `${date.getUTCDate()} ${month} ${clock.slice(0, 5)}`;
-  return spanMs > 10 * MINUTE_MS ? clock.slice(0, 5) : clock.slice(0, 8);
+  return stepMs % MINUTE_MS === 0 ? clock.slice(0, 5) : clock.slice(0, 8);
 }
 
 const TEXT_CHARS_MAX = 160;

@@ -127,12 +127,15 @@ function numbersHtml({ columns, rows }: Answer, name: string, charsMax = CELL_CH
 
 const TIME = /^[-+]?\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$/;
 
-type CellKind = "n" | "t" | "s";
+/** Numbers, times, short text, and text that takes several lines. */
+type CellKind = "n" | "t" | "s" | "w";
+const SHORT_CHARS_MAX = 24;
 
 function kindOf(values: readonly Json[]): CellKind {
   const known = values.filter((value) => value !== null);
   if (known.every((value) => typeof value === "number")) return "n";
-  return known.every((value) => typeof value === "string" && TIME.test(value)) ? "t" : "s";
+  if (known.every((value) => typeof value === "string" && TIME.test(value))) return "t";
+  return known.every((value) => String(value).length <= SHORT_CHARS_MAX) ? "s" : "w";
 }
 
 function cell(value: Json, kind: CellKind, charsMax: number): Html {

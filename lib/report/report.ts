@@ -187,14 +187,14 @@ async function keyPanels(results: Results, facts: WindowedFacts): Promise<Panel[
 function aboutTable({ stream, shape }: TableNode): string {
   if (shape.kind === "rows") return `Rows of ${stream}, one an event.`;
   const by = shape.groupBy.length === 0 ? "" : ` by ${shape.groupBy.join(", ")}`;
-  return `${windowText(shape.window)} of ${stream}${by}.`;
+  return `${windowText(shape.window)} over ${stream}${by}.`;
 }
 
 function windowText(window: WindowNode): string {
   if (window.kind === "session") return `Sessions with a gap of ${durationText(window.gapMs)}`;
   const size = durationText(window.sizeMs);
   if (window.everyMs === window.sizeMs) return `Windows of ${size}`;
-  return `Windows of ${size}, one every ${durationText(window.everyMs)}`;
+  return `Windows of ${size}, one every ${durationText(window.everyMs)},`;
 }
 
 interface Period {

@@ -12,9 +12,7 @@ function show(event) {
   if (plot === null) return hide();
   const { left, width } = plot.getBoundingClientRect();
   const tips = plot.dataset.tips.split("\\n");
-  const slots = Number(plot.dataset.slots);
-  const before = (slots - tips.length) / 2;
-  const at = Math.floor(((event.clientX - left) / width) * slots - before);
+  const at = Math.floor(((event.clientX - left) / width) * tips.length);
   const [time, ...values] = (tips[at] ?? "").split("|");
   const names = JSON.parse(plot.dataset.names);
   const lines = values.flatMap((value, index) =>
@@ -23,8 +21,8 @@ function show(event) {
   const own = plot.querySelector(".cursor");
   if (own !== cursor) hide();
   cursor = own;
-  cursor.setAttribute("x", (100 * (before + at)) / slots + "%");
-  cursor.setAttribute("width", 100 / slots + "%");
+  cursor.setAttribute("x", (100 * at) / tips.length + "%");
+  cursor.setAttribute("width", 100 / tips.length + "%");
   tip.textContent = [time, ...lines].join("\\n");
   tip.hidden = false;
   const box = tip.getBoundingClientRect();

@@ -120,7 +120,7 @@ button { margin-top: 6px; padding: 3px 12px; border: 1px solid var(--line); bord
 .numbers tr:last-child td { border-bottom: 0; }
 .numbers .n { text-align: right; white-space: nowrap; overflow-wrap: normal; }
 .numbers .t { white-space: nowrap; } .null { color: var(--soft); font-style: italic; }
-.wide { min-width: 24ch; }
+.numbers .s { overflow-wrap: normal; } .numbers .w { min-width: 26ch; }
 #tip { position: fixed; z-index: 1; padding: 7px 10px; border-radius: 6px; pointer-events: none;
   background: var(--ink); color: var(--card); font-size: 13px; line-height: 1.4;
   white-space: pre-line; max-width: 300px; overflow-wrap: anywhere;

@@ -23,8 +23,9 @@ const SERIES_MAX = 6;
 const BARS_MAX = 10;
 const ALL_OTHERS = "(all others)";
 
-/** Null when the table has no rows. */
-export async function overTime(results: Results, facts: WindowedFacts): Promise<Panel | null> {
+/** Null when the table has no rows. Sessions are many keys', a few each: they go without. */
+export async function overTime(results: Results, all: WindowedFacts): Promise<Panel | null> {
+  const facts = all.kind === "sessions" ? { ...all, key: null } : all;
   const { table, start } = facts;
   const name = quoteName(table.name);
   const column = quoteName(start);

@@ -28,8 +28,9 @@ export interface TimeChart {
 const ACROSS = 1000;
 const TOP = 10;
 const AXIS = 22;
-/** Few points do not make columns wider than this. */
-const SLOTS_MIN = 12;
+const DASH_MAX = 8;
+/** Of the plot; few points do not make columns wider. */
+const COLUMN_WIDTH_MAX = ACROSS / 12;
 /** Where along the axis times are named; narrow charts have room for every other one. */
 const LABELS = [0.02, 0.26, 0.5, 0.74, 0.98];
 const NAMES_CHARS_MAX = 60;
@@ -37,7 +38,6 @@ const NAMES_CHARS_MAX = 60;
 interface Frame {
   readonly fromMs: number;
   readonly stepMs: number;
-  readonly slots: number;
   readonly count: number;
   readonly height: number;
 }
@@ -48,8 +48,7 @@ export function timeChart({ title, series, stepMs, stacks, isLarge }: TimeChart)
   const toMs = times.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   if (!Number.isFinite(toMs - fromMs)) return html``;
   const count = Math.round((toMs - fromMs) / stepMs) + 1;
-  const slots = Math.max(count, SLOTS_MIN);
-  const frame: Frame = { fromMs, stepMs, slots, count, height: isLarge ? 200 : 130 };
+  const frame: Frame = { fromMs, stepMs, count, height: isLarge ? 200 : 130 };
   const values = series.map((one) => aligned(one, frame));
   const known = values.flat().filter(Number.isFinite);
   const isStack = stacks && known.every((value) => value >= 0);
@@ -64,7 +63,7 @@ export function timeChart({ title, series, stepMs, stacks, isLarge }: TimeChart)
   const height = frame.height + TOP + AXIS;
   return html`<figure class="chart${isLarge ? " large" : ""}"><figcaption>${title}</figcaption>
 <div class="plot">${ticks(scale, frame)}<svg role="img" aria-label="${label}" width="100%"
- height="${height}" data-slots="${slots}" data-names="${names(series)}"
+ height="${height}" data-names="${names(series)}"
  data-tips="${tips(values, frame)}"><title>${label}</title>${grid(scale, frame)}<svg x="0" y="${TOP}" width="100%"
  height="${frame.height}" viewBox="0 0 ${ACROSS} ${frame.height}" preserveAspectRatio="none"
 >${shapes}</svg>${timeAxis(frame)}<rect class="cursor" y="${TOP}" height="${frame.height}"
@@ -96,10 +95,10 @@ function sums(values: readonly (readonly number[])[], count: number): number[] {
 
 const round = (value: number): number => Math.round(value * 10) / 10;
 
-/** Left edge and width of a step, in units of the plot; few steps stand in its middle. */
-function slotAt(index: number, { slots, count }: Frame): { left: number; width: number } {
-  const width = ACROSS / slots;
-  return { left: ((slots - count) / 2 + index) * width, width };
+/** Left edge and width of a step, in units of the plot. */
+function slotAt(index: number, { count }: Frame): { left: number; width: number } {
+  const width = ACROSS / count;
+  return { left: index * width, width };
 }
 
 function columnPaths(values: readonly number[][], frame: Frame, scale: Scale): string[] {
@@ -112,7 +111,7 @@ function columnPaths(values: readonly number[][], frame: Frame, scale: Scale): s
         const bottom = round(frame.height * (1 - scale.at(below[index]!)));
         below[index]! += value;
         const top = round(frame.height * (1 - scale.at(below[index]!)));
-        const gap = width > 8 ? 1 : 0;
+        const gap = Math.max(width > 8 ? 1 : 0, (width - COLUMN_WIDTH_MAX) / 2);
         return `M${round(left + gap)} ${bottom}V${top}H${round(left + width - gap)}V${bottom}Z`;
       })
       .join(""),
@@ -127,11 +126,12 @@ function linePaths(values: readonly number[][], frame: Frame, scale: Scale): str
       const { left, width } = slotAt(index, frame);
       const y = round(frame.height * (1 - scale.at(value)));
       const x = round(left + width / 2);
+      const dash = Math.min(width / 5, DASH_MAX);
       const begins = !Number.isFinite(one[index - 1] ?? Number.NaN);
       // A point without neighbours is a short dash, or it could not be seen.
-      if (begins) path += `M${round(x - width / 5)} ${y}L${x} ${y}`;
+      if (begins) path += `M${round(x - dash)} ${y}L${x} ${y}`;
       else path += `L${x} ${y}`;
-      if (!Number.isFinite(one[index + 1] ?? Number.NaN)) path += `L${round(x + width / 5)} ${y}`;
+      if (!Number.isFinite(one[index + 1] ?? Number.NaN)) path += `L${round(x + dash)} ${y}`;
     }
     return path;
   });
@@ -168,7 +168,7 @@ function timeAxis(frame: Frame): Html[] {
     const anchor = index === first ? "start" : index === last ? "end" : "mid";
     const between = at % 2 === 1 ? " between" : "";
     const x = round((left + width / 2) / (ACROSS / 100));
-    const text = axisTimeText(fromMs + index * stepMs, spanMs);
+    const text = axisTimeText(fromMs + index * stepMs, { spanMs, stepMs });
     return html`<text class="tick ${anchor}${between}" x="${x}%" y="${TOP + height + 16}">${text}</text>`;
   });
 }
