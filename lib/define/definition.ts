@@ -238,7 +238,10 @@ export type SinkNode =
   | { readonly kind: "postgres"; readonly schema: string; readonly tables?: readonly string[] }
   /** One row table, to a topic with as many partitions as its stream's. */
   | { readonly kind: "kafka"; readonly topic: string; readonly tables: readonly [string] }
-  | { readonly kind: "snowflake"; readonly tables?: readonly string[] };
+  | { readonly kind: "snowflake"; readonly bronze: boolean; readonly tables?: readonly string[] };
+
+/** Whether a sink takes every record as read. */
+export const takesBronze = (sink: SinkNode): boolean => "bronze" in sink && sink.bronze;
 
 export interface ParameterNode {
   readonly name: string;

@@ -58,11 +58,16 @@ export const kafka = (options: { readonly table: string; readonly topic: string 
     return { kind: "kafka", topic, tables: [table] };
   });
 
-/** Results as Snowflake tables; account and credentials are in the environment. */
-export const snowflake = (options: { readonly tables?: readonly string[] } = {}): SinkNode =>
+/**
+ * Results as Snowflake tables; account and credentials are in the environment. `bronze` (default
+ * false) loads every record as read, too.
+ */
+export const snowflake = (
+  options: { readonly bronze?: boolean; readonly tables?: readonly string[] } = {},
+): SinkNode =>
   at({ file: callerPlace() }, () => {
-    checkOptions("snowflake", options, { tables: true });
-    return { kind: "snowflake", ...options };
+    checkOptions("snowflake", options, { bronze: true, tables: true });
+    return { kind: "snowflake", bronze: false, ...options };
   });
 
 /** A chain of any columns counts as a row table. */

@@ -1,9 +1,10 @@
 /** A definition made ready to run: one program per stream, shared by the stream's partitions. */
-import type {
-  ColumnNode,
-  PipelineDefinition,
-  StreamNode,
-  TableNode,
+import {
+  type ColumnNode,
+  type PipelineDefinition,
+  type StreamNode,
+  type TableNode,
+  takesBronze,
 } from "../define/definition.js";
 import { createDecoder } from "./decode/decoder.js";
 import { compileExpression } from "./expressions.js";
@@ -60,7 +61,7 @@ export function compileStream(
         steps,
         addEventTime: !table.columns.some((column) => column.name === stream.eventTime),
       })),
-    bronze: definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze),
+    bronze: definition.sinks.some(takesBronze),
     dedupWithinMs: dedupWithinMs(definition, stream),
   };
 }

@@ -1,10 +1,11 @@
 /** Which tables a definition leads to and how their rows are laid out (see `TableLayout`). */
-import type {
-  ColumnNode,
-  ColumnType,
-  PipelineDefinition,
-  StreamNode,
-  TableNode,
+import {
+  type ColumnNode,
+  type ColumnType,
+  type PipelineDefinition,
+  type StreamNode,
+  type TableNode,
+  takesBronze,
 } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import type { TableLayout } from "./sink.js";
@@ -61,7 +62,7 @@ const BRONZE: TableLayout = {
 
 /**
  * All tables of a pipeline: its own in their order, then `late` and `dead_letters`, then `bronze`
- * if a lake keeps it.
+ * if a sink takes it.
  *
  * Windowed: `window_start`, `window_end`, the table's columns, `revision`; sessions likewise with
  * `session_start`, `session_end`. Row tables: the table's columns, `late`, then `event_time` unless
@@ -71,7 +72,7 @@ const BRONZE: TableLayout = {
  * @throws MillpondError DEFINITION when a column has the name of one that the product adds.
  */
 export function tableLayouts(definition: PipelineDefinition): TableLayout[] {
-  const keepsBronze = definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze);
+  const keepsBronze = definition.sinks.some(takesBronze);
   const layouts = [
     ...definition.tables.map((table) => resultLayout(table, streamOf(definition, table))),
     LATE,
