@@ -35,17 +35,22 @@ async function install(): Promise<void> {
   }
 }
 
-/** Run Python that has `DeltaTable` and `table_dir`, and prints one JSON value. */
-export async function deltalake(tableDir: string, code: string): Promise<unknown> {
+/** Run Python that has `DeltaTable`, `table_dir` and `args`, and prints one JSON value. */
+export async function deltalake(
+  tableDir: string,
+  code: string,
+  ...args: readonly string[]
+): Promise<unknown> {
   const program = [
     "import json, os, sys",
     "from deltalake import DeltaTable",
-    "table_dir = sys.argv[1]",
+    "table_dir, *args = sys.argv[1:]",
     code,
     // Threads of the libraries now and then abort an interpreter that ends in the usual way.
     "sys.stdout.flush()",
     "os._exit(0)",
   ].join("\n");
-  const { stdout } = await run(PYTHON, ["-c", program, tableDir], { maxBuffer: 64 * 1024 * 1024 });
+  const options = { maxBuffer: 64 * 1024 * 1024 };
+  const { stdout } = await run(PYTHON, ["-c", program, tableDir, ...args], options);
   return JSON.parse(stdout);
 }
