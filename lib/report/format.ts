@@ -14,10 +14,15 @@ export function numberText(value: number): string {
   return Number.isInteger(value) || size >= 1000 ? INTEGER.format(value) : DECIMAL.format(value);
 }
 
-/** For axes: 12.5K. */
+/** For axes: 12.5K, 1.5e300. */
 export function tickText(value: number): string {
   const size = Math.abs(value);
-  return size >= COMPACT_FROM && size < COMPACT_MAX ? COMPACT.format(value) : numberText(value);
+  if (size >= COMPACT_MAX)
+    return value
+      .toExponential()
+      .replace(/(\.\d)\d*e\+/, "$1e")
+      .replace("e+", "e");
+  return size >= COMPACT_FROM ? COMPACT.format(value) : numberText(value);
 }
 
 /** A part of a whole: 0.12%, 36%, "<0.01%". */

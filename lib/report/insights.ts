@@ -18,6 +18,7 @@ import {
 } from "./format.js";
 import { type Html, html } from "./html.js";
 import { type Measure, startStepSql, type WindowedFacts } from "./measures.js";
+import { shownPeriod } from "./period.js";
 
 export interface Insight {
   readonly text: Html;
@@ -58,6 +59,9 @@ export async function tableInsights(
 const strong = (text: string) => html`<strong>${text}</strong>`;
 const keyOf = (value: Parameters<typeof textOf>[0]) => strong(keyText(textOf(value), 80));
 
+/** Times the average key; less is no lead. */
+const LEADS_MIN = 1.05;
+
 async function leader(
   results: Results,
   { table, key, keyName }: WindowedFacts,
@@ -73,7 +77,7 @@ async function leader(
   );
   const [found, value, total, keys] = answer.rows[0] ?? [];
   const [top, all] = [numberOf(value), numberOf(total)];
-  if (!(numberOf(keys) > 1 && top > 0 && all > 0)) return null;
+  if (!(numberOf(keys) > 1 && top >= (LEADS_MIN * all) / numberOf(keys))) return null;
   const share = percentText(top, all);
   return {
     text: html`${keyOf(found)} has the most ${name}: ${strong(numberText(top))} of
@@ -94,13 +98,9 @@ const DEVIATION_MADS = 1.4826;
 async function outstanding(results: Results, facts: WindowedFacts, { name }: Measure): Maybe {
   const { table, start } = facts;
   const from = quoteName(table.name);
-  const range = await ask(
-    results,
-    `SELECT min(${quoteName(start)}), max(${quoteName(start)}) FROM ${from}`,
-  );
-  const [low, high] = [timeOf(range.rows[0]?.[0]), timeOf(range.rows[0]?.[1])];
-  if (Number.isNaN(low) || Number.isNaN(high)) return null;
-  const span = high - low;
+  const period = await shownPeriod(results, table.name, start);
+  if (period === null) return null;
+  const span = period.toMs - period.fromMs;
   const least = facts.everyMs ?? HOUR_MS;
   const isLong = span >= 14 * DAY_MS && DAY_MS % least === 0;
   const stepMs = isLong && span < 2_000 * DAY_MS ? DAY_MS : stepFor(span, least);
@@ -108,7 +108,7 @@ async function outstanding(results: Results, facts: WindowedFacts, { name }: Mea
   const answer = await ask(
     results,
     `WITH steps AS (\n  SELECT ${startStepSql(facts, stepMs)} AS time,\n` +
-      `    sum(${column})::DOUBLE AS value\n  FROM ${from} GROUP BY 1\n` +
+      `    sum(${column})::DOUBLE AS value\n  FROM ${from}${period.where} GROUP BY 1\n` +
       "  QUALIFY row_number() OVER (ORDER BY time) > 1\n" +
       "    AND row_number() OVER (ORDER BY time DESC) > 1),\n" +
       "typical AS (\n  SELECT count(*) AS steps, median(value) AS typical,\n" +

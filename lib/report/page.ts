@@ -77,8 +77,20 @@ ${more(answer, of, html`<span class="of">${of}</span>`)}</li>`,
 
 function sectionHtml({ id, title, note, panels }: Section): Html {
   return html`<section id="${id}" aria-labelledby="${id}-h"><h2 id="${id}-h">${title}</h2>
-<p class="note">${note}</p><div class="pair">${panels.map((panel) => panelHtml(panel, title))}</div>
+<p class="note">${note}</p><div class="pair">${paired(panels).map((panel) => panelHtml(panel, title))}</div>
 </section>`;
+}
+
+/** Two panels stand beside each other; one that would stand alone takes the whole width. */
+function paired(panels: readonly Panel[]): Panel[] {
+  let waiting = false;
+  return panels.map((panel, index) => {
+    waiting = panel.isWide !== true && !waiting;
+    const next = panels[index + 1];
+    const isAlone = waiting && (next === undefined || next.isWide === true);
+    if (isAlone) waiting = false;
+    return isAlone ? { ...panel, isWide: true } : panel;
+  });
 }
 
 function panelHtml(panel: Panel, section: string): Html {

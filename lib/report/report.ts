@@ -180,8 +180,7 @@ async function tableSection(
 async function keyPanels(results: Results, facts: WindowedFacts): Promise<Panel[]> {
   const keys = await topKeys(results, facts);
   const lengths = facts.kind === "sessions" ? await durations(results, facts) : null;
-  const found = [keys, lengths].filter((panel) => panel !== null);
-  return found.length === 1 ? found.map((panel) => ({ ...panel, isWide: true })) : found;
+  return [keys, lengths].filter((panel) => panel !== null);
 }
 
 function aboutTable({ stream, shape }: TableNode): string {

@@ -9,6 +9,7 @@ import { legend, timeChart } from "./charts/time-chart.js";
 import { durationText } from "./format.js";
 import { html } from "./html.js";
 import type { Panel } from "./panel.js";
+import { shownPeriod } from "./period.js";
 
 const STEP_MS_MIN = 1_000;
 
@@ -21,15 +22,14 @@ export async function rowsOverTime(
   const layout = tableLayouts(definition).find(({ name }) => name === table.name)!;
   const time = quoteName(layout.dateColumn);
   const name = quoteName(table.name);
-  const range = await ask(results, `SELECT min(${time}), max(${time}) FROM ${name}`);
-  const [from, to] = [timeOf(range.rows[0]?.[0]), timeOf(range.rows[0]?.[1])];
-  if (Number.isNaN(from) || Number.isNaN(to)) return null;
-  const stepMs = stepFor(to - from, STEP_MS_MIN);
+  const period = await shownPeriod(results, table.name, layout.dateColumn);
+  if (period === null) return null;
+  const stepMs = stepFor(period.toMs - period.fromMs, STEP_MS_MIN);
   const answer = await ask(
     results,
     `SELECT ${stepSql(time, stepMs, 0)} AS time,\n` +
       "  count(*) FILTER (NOT late) AS on_time, count(*) FILTER (late) AS late\n" +
-      `FROM ${name}\nGROUP BY 1 ORDER BY 1`,
+      `FROM ${name}${period.where}\nGROUP BY 1 ORDER BY 1`,
   );
   const points = (column: number) =>
     answer.rows.map((row) => ({ atMs: timeOf(row[0]), value: numberOf(row[column]) }));
@@ -39,7 +39,7 @@ export async function rowsOverTime(
   const series = isAny ? [onTime, late] : [onTime];
   return {
     title: "Over time",
-    note: `Rows by event time, in steps of ${durationText(stepMs)}. Times are UTC.`,
+    note: `Rows by event time, in steps of ${durationText(stepMs)}. Times are UTC.${period.note}`,
     answer,
     body: html`${legend(series)}<div class="charts">${timeChart({
       title: "rows",

@@ -78,8 +78,9 @@ figcaption { font-size: 14px; font-weight: 600; overflow-wrap: anywhere; }
 .area.s-others { fill: var(--others); } .line.s-others { stroke: var(--others); }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0;
   list-style: none; color: var(--soft); font-size: 13px; }
-.legend li { max-width: 100%; overflow-wrap: anywhere; unicode-bidi: isolate; }
-.legend .swatch { display: inline-block; margin-right: 6px; }
+strong { unicode-bidi: isolate; }
+.legend li { display: flex; gap: 6px; align-items: baseline; max-width: 100%; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.swatch { flex: none; }
 .plot { display: flex; gap: 8px; margin-top: 4px; }
 .plot > svg:last-child { flex: 1 1 0; min-width: 0; } .ticks { flex: none; }
 .bars { width: 100%; margin-top: 12px; border-collapse: collapse; table-layout: fixed;
@@ -135,7 +136,7 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono",
   header { padding-top: 24px; } h1 { font-size: 28px; } h2 { font-size: 20px; }
   section { margin-top: 34px; } .card { padding: 14px; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; } .tile { padding: 10px 12px; }
-  .tile dd { font-size: 20px; }
+  .tile dd { font-size: 20px; } .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .between { display: none; } .large .bars th:first-child { width: 34%; }
   .bars th:nth-child(3), .bars td:nth-child(3) { width: 74px; }
   .bars th:nth-child(4), .bars td:nth-child(4) { width: 58px; }

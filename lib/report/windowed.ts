@@ -17,6 +17,7 @@ import {
   type WindowedFacts,
 } from "./measures.js";
 import type { Panel } from "./panel.js";
+import { shownPeriod } from "./period.js";
 
 /** So many keys have a colour of their own; the others are one more. */
 const SERIES_MAX = 6;
@@ -26,20 +27,16 @@ const ALL_OTHERS = "(all others)";
 /** Null when the table has no rows. Sessions are many keys', a few each: they go without. */
 export async function overTime(results: Results, all: WindowedFacts): Promise<Panel | null> {
   const facts = all.kind === "sessions" ? { ...all, key: null } : all;
-  const { table, start } = facts;
-  const name = quoteName(table.name);
-  const column = quoteName(start);
-  const range = await ask(results, `SELECT min(${column}), max(${column}) FROM ${name}`);
-  const [from, to] = [timeOf(range.rows[0]?.[0]), timeOf(range.rows[0]?.[1])];
-  if (Number.isNaN(from) || Number.isNaN(to)) return null;
-  const stepMs = stepFor(to - from, facts.everyMs ?? 1_000);
+  const period = await shownPeriod(results, facts.table.name, facts.start);
+  if (period === null) return null;
+  const stepMs = stepFor(period.toMs - period.fromMs, facts.everyMs ?? 1_000);
   const isCoarser = facts.everyMs === null || stepMs > facts.everyMs;
-  const answer = await ask(results, overTimeSql(facts, stepMs, isCoarser));
+  const answer = await ask(results, overTimeSql(facts, { stepMs, isCoarser, where: period.where }));
   const order = seriesOrder(answer, facts);
   const charts = chartsOf(answer, facts, { stepMs, isCoarser, order });
   return {
     title: "Over time",
-    note: `${pointText(facts, stepMs, isCoarser)}. Times are UTC.`,
+    note: `${pointText(facts, stepMs, isCoarser)}. Times are UTC.${period.note}`,
     answer,
     body: html`${legend(order)}<div class="charts">${charts}</div>`,
   };
@@ -52,41 +49,45 @@ function pointText({ kind, sizeMs }: WindowedFacts, stepMs: number, isCoarser: b
   return `Each point is a window of ${durationText(sizeMs ?? stepMs)}`;
 }
 
-function overTimeSql(facts: WindowedFacts, stepMs: number, isCoarser: boolean): string {
-  const { table, key } = facts;
-  const name = quoteName(table.name);
-  const step = startStepSql(facts, stepMs);
-  const sessions = facts.kind === "sessions" ? ["count(*) AS sessions"] : [];
-  const drawn = facts.measures;
-  const series = key === null ? [] : [`${seriesSql(facts)} AS key`];
-  const top = key === null ? "" : `WITH ${topSql(facts)}`;
-  if (!facts.overlaps || !isCoarser) {
-    const columns = [
-      `${step} AS time`,
-      ...series,
-      ...sessions,
-      ...drawn.map((m) => combinedSql(m)),
-    ];
-    return `${top}${key === null ? "" : "\n"}SELECT ${columns.join(",\n  ")}\nFROM ${name}${
-      key === null ? "" : `, (SELECT list(key) AS keys FROM top)`
-    }\nGROUP BY ALL ORDER BY ALL`;
-  }
-  const start = quoteName(facts.start);
-  const inner = [start, ...series, ...drawn.map((m) => combinedSql(m))];
-  const outer = [
-    `${step} AS time`,
-    ...(key === null ? [] : ["key"]),
-    ...drawn.map((m) => combinedSql(m, m.combine === "sum" ? "avg" : m.combine)),
-  ];
-  return (
-    `WITH ${key === null ? "" : `${topSql(facts)},\n`}windows AS (\n  SELECT ` +
-    `${inner.join(",\n    ")}\n  FROM ${name}${
-      key === null ? "" : ", (SELECT list(key) AS keys FROM top)"
-    }\n  GROUP BY ALL)\nSELECT ${outer.join(",\n  ")}\nFROM windows\nGROUP BY ALL ORDER BY ALL`
-  );
+interface TimeSteps {
+  readonly stepMs: number;
+  /** A step holds several windows. */
+  readonly isCoarser: boolean;
+  readonly where: string;
 }
 
-/** The keys that are drawn by themselves. All of them, if there is no more than one beyond. */
+function overTimeSql(facts: WindowedFacts, { stepMs, isCoarser, where }: TimeSteps): string {
+  const { table, key, measures, overlaps } = facts;
+  const step = `${startStepSql(facts, stepMs)} AS time`;
+  const series = key === null ? [] : [`${seriesSql(facts)} AS key`];
+  const keys = key === null ? "" : ", (SELECT list(key) AS keys FROM top)";
+  const from = `FROM ${quoteName(table.name)}${keys}${where}\nGROUP BY ALL`;
+  const top = key === null ? [] : [topSql(facts)];
+  const select = (columns: readonly string[]) => `SELECT ${columns.join(",\n  ")}\n`;
+  const ctes = (list: readonly string[]) => (list.length === 0 ? "" : `WITH ${list.join(",\n")}\n`);
+  if (!overlaps || !isCoarser || measures.length === 0) {
+    const counted = facts.kind === "sessions" ? "sessions" : "windows";
+    const isCounted = facts.kind === "sessions" || measures.length === 0;
+    const columns = [
+      step,
+      ...series,
+      ...(isCounted ? [`count(*) AS ${counted}`] : []),
+      ...measures.map((measure) => combinedSql(measure)),
+    ];
+    return `${ctes(top)}${select(columns)}${from} ORDER BY ALL`;
+  }
+  // Overlapping windows count an event several times: their mean says what their sum can't.
+  const inner = [quoteName(facts.start), ...series, ...measures.map((m) => combinedSql(m))];
+  const windows = `windows AS (\n${select(inner)}${from})`;
+  const outer = [
+    step,
+    ...(key === null ? [] : ["key"]),
+    ...measures.map((m) => combinedSql(m, m.combine === "sum" ? "avg" : m.combine)),
+  ];
+  return `${ctes([...top, windows])}${select(outer)}FROM windows\nGROUP BY ALL ORDER BY ALL`;
+}
+
+/** The keys that are drawn by themselves. */
 function topSql(facts: WindowedFacts): string {
   return (
     `top AS (\n  SELECT ${facts.key} AS key FROM ${quoteName(facts.table.name)}\n` +

@@ -5,13 +5,14 @@ export interface Scale {
   readonly max: number;
   /** From `min` to `max`, ends included. */
   readonly ticks: readonly number[];
-  /** 0 at `min`, 1 at `max`. */
+  /** 0 at `min` and below, 1 at `max` and above. */
   at(value: number): number;
 }
 
 const STEPS = 4;
 /** Above it differences overflow: what is beyond is drawn at the edge. */
 const VALUE_MAX = 1e300;
+const FINITE = 10 * VALUE_MAX;
 
 /** A scale that holds all values, and zero where that costs little room or `fromZero` asks it. */
 export function scaleFor(values: readonly number[], fromZero: boolean): Scale {
@@ -35,7 +36,8 @@ export function scaleFor(values: readonly number[], fromZero: boolean): Scale {
     Number(((first + i) * step).toPrecision(12)),
   );
   const [min, max] = [first * step, last * step];
-  return { min, max, ticks, at: (value) => (clamp(value) - min) / (max - min) };
+  const share = (value: number) => (Math.max(-FINITE, Math.min(FINITE, value)) - min) / (max - min);
+  return { min, max, ticks, at: (value) => Math.max(0, Math.min(1, share(value))) };
 }
 
 /** The least of 1, 2, 2.5, 5, 10 times a power of ten that is at least `least`. */

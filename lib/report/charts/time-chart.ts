@@ -154,7 +154,7 @@ function ticks(scale: Scale, frame: Frame): Html {
     return html`<text class="tick end" x="100%" y="${y}">${tickText(tick)}</text>`;
   });
   const height = frame.height + TOP + AXIS;
-  return html`<svg class="ticks" width="48" height="${height}" aria-hidden="true">${texts}</svg>`;
+  return html`<svg class="ticks" width="52" height="${height}" aria-hidden="true">${texts}</svg>`;
 }
 
 function timeAxis(frame: Frame): Html[] {
