@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, MillpondError } from "../errors.js";
+import { auditCommand } from "./audit.js";
 import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
@@ -23,22 +24,27 @@ const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   QUERY: 7,
 };
 
+/** As `sysexits.h` has it for an internal error. */
+const UNEXPECTED = 70;
+
 const HELP = `
 Examples:
   $ millpond demo
   $ millpond run pipelines/flights.ts --input data/nycflights13/flights --out out/flights
   $ millpond query --out out/flights "SELECT * FROM accounting"
   $ millpond inspect --out out/flights
+  $ millpond audit --out out/flights
 
 Exit codes:
   0    done
-  1    unexpected error (a bug: report it)
+  1    audit and diff: what they compare is not equal
   2    wrong command line, or a pipeline definition that cannot work
   3    the input cannot be read
   4    the output belongs to something else, or another run writes to it
   5    storage failed, or a limit was reached
   6    numbers that must add up do not
   7    the query was refused or failed
+  70   unexpected error (a bug: report it)
   130  stopped by Ctrl-C
 
 MILLPOND_DEBUG=1 shows errors with their causes and stack traces.
@@ -57,7 +63,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       return;
     }
     process.stderr.write(errorText(error, json));
-    process.exitCode = error instanceof MillpondError ? EXIT_CODES[error.code] : 1;
+    process.exitCode = error instanceof MillpondError ? EXIT_CODES[error.code] : UNEXPECTED;
   }
 }
 
@@ -81,6 +87,7 @@ function program(json: boolean): Command {
     runCommand(),
     queryCommand(),
     inspectCommand(),
+    auditCommand(),
     reportCommand(),
     simulateCommand(),
     demoCommand(),

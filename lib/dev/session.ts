@@ -10,7 +10,9 @@ import type { Pipeline } from "../define/definition.js";
 import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import type { InvocationContext } from "../handlers/deadline.js";
+import { makeIngest } from "../handlers/ingest.js";
 import {
+  type Environment,
   type PipelineRuntime,
   pipelineRuntime,
   streamsByTopic,
@@ -22,13 +24,14 @@ import { makeSink, type SinkHandler } from "../handlers/sink.js";
 import type { MetricsOutput } from "../observe/metrics.js";
 import type { MetricsSource } from "../observe/metrics-endpoint.js";
 import { claimOutput, lockOutput, type OutputLock, outputPaths } from "../runtime/output.js";
-import { type LoadedReferences, loadReferences } from "../runtime/references.js";
+import { keepReferences, type LoadedReferences, loadReferences } from "../runtime/references.js";
 import type { KafkaClient } from "../sources/kafka/client.js";
 import { connectKafka } from "../sources/kafka/kafkajs-client.js";
 import { bootstrapBrokers, kafkaSettings } from "../sources/kafka/settings.js";
 import { openStores, type Stores } from "../stores/open-stores.js";
 import { EventSourceMapping, type Invoker, type MappingStats } from "./event-source-mapping.js";
 import { type Figures, readFigures } from "./figures.js";
+import { type Folder, FolderFeed, folderObjects } from "./folder-feed.js";
 import { lambdaInvoker } from "./lambda-invoker.js";
 import { type SessionMetrics, sessionMetrics } from "./session-metrics.js";
 
@@ -49,6 +52,8 @@ export interface DevOptions {
   readonly pollers: number;
   /** What to send to which stream; none by default. */
   readonly simulate: readonly { readonly stream: string; readonly request: ProducerRequest }[];
+  /** Whose files go into which stream, beside what Kafka brings; not with `functionName`. */
+  readonly folders: readonly Folder[];
   /** Invoke this deployed function instead of the handlers in this process. */
   readonly functionName?: string;
   readonly onTrouble: (error: unknown) => void;
@@ -183,6 +188,7 @@ async function claim(
   const lock = await lockOutput(paths);
   try {
     claimOutput(paths, pipeline.definition, definitionHash(pipeline.definition, references.hashes));
+    keepReferences(pipeline, paths.references);
     return lock;
   } catch (error) {
     lock.release();
@@ -215,6 +221,8 @@ class Work {
   private readonly stores: Stores;
   private readonly onTrouble: (error: unknown) => void;
   private readonly timer: NodeJS.Timeout;
+  private readonly feed: FolderFeed | null;
+  private isStopping = false;
   /** At most one waits behind the one that runs: what it finds is what there is by then. */
   private sinking: Promise<void> | null = null;
   private isWanted = false;
@@ -227,6 +235,7 @@ class Work {
     this.processor = makeProcessor(parts.handlers);
     this.sink = makeSink(parts.handlers);
     this.timer = setInterval(() => this.wakeSink({}), TICK_MS);
+    this.feed = options.folders.length === 0 ? null : this.feedFrom(options, parts);
   }
 
   static async start(
@@ -251,11 +260,31 @@ class Work {
     return response;
   }
 
+  /** Files go the way of a bucket's objects, through the handler that takes those. */
+  private feedFrom({ folders, onTrouble }: DevOptions, { handlers }: Parts): FolderFeed {
+    const { MILLPOND_BUCKET: _bucket, MILLPOND_PREFIX: _prefix, ...env } = handlers.env;
+    const stores = { ...handlers.stores, incoming: folderObjects(folders) };
+    const ingest = makeIngest({ ...handlers, env, stores });
+    const handle = async (event: object) => {
+      const taken = await ingest(
+        event,
+        invocation(() => this.isStopping),
+      );
+      if (taken.some(({ outcome }) => outcome.kind === "ingested")) {
+        this.wakeSink(stateTableEvent(this.runtime.definition.name));
+      }
+      return taken;
+    };
+    return new FolderFeed({ folders, handle, onTrouble });
+  }
+
   figures(): Promise<Figures> {
     return readFigures(this.runtime, this.stores);
   }
 
   async stop(): Promise<void> {
+    this.isStopping = true;
+    await this.feed?.stop();
     clearInterval(this.timer);
     this.wakeSink({});
     while (this.sinking !== null) await this.sinking;
@@ -295,12 +324,13 @@ class Work {
 interface Parts {
   readonly runtime: PipelineRuntime;
   readonly stores: Stores;
-  readonly handlers: Parameters<typeof makeProcessor>[0] & Parameters<typeof makeSink>[0];
+  readonly handlers: Parameters<typeof makeProcessor>[0] &
+    Parameters<typeof makeSink>[0] & { readonly env: Environment; readonly stores: Stores };
 }
 
-function invocation(): InvocationContext {
+function invocation(isOver = () => false): InvocationContext {
   const until = performance.now() + INVOCATION_MS_MAX;
-  return { getRemainingTimeInMillis: () => until - performance.now() };
+  return { getRemainingTimeInMillis: () => (isOver() ? 0 : until - performance.now()) };
 }
 
 /** What the state table's stream would tell the sink about a processor's commit. */
@@ -309,13 +339,13 @@ function stateTableEvent(pipeline: string): object {
   return { Records: [{ eventName: "MODIFY", dynamodb: { Keys } }] };
 }
 
-/** Throws `USAGE` for a stream that the pipeline does not have. */
-export function streamOf(pipeline: Pipeline, name: string | null): string {
+/** Throws `USAGE` for a stream that the pipeline does not have; `form` is the option's full one. */
+export function streamOf(pipeline: Pipeline, name: string | null, form: string): string {
   const names = pipeline.definition.streams.map((stream) => stream.name);
   if (name === null && names.length === 1) return names[0]!;
   if (name !== null && names.includes(name)) return name;
   throw new MillpondError(
     "USAGE",
-    `--simulate: the pipeline reads ${names.join(", ")}; give --simulate <stream>=<simulator>`,
+    `the pipeline reads ${names.join(", ")}; give one of them by ${form}`,
   );
 }

@@ -12,8 +12,10 @@ import { lakeTableSql } from "../sinks/lake-view.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import { Results } from "./results.js";
 
-interface LakeView {
+export interface LakeView {
   readonly name: string;
+  /** The last publication that the table has rows of; 0 for none. */
+  readonly sequence: number;
   readonly files: readonly string[];
   readonly sql: string;
 }
@@ -65,7 +67,7 @@ async function open(out: string, writableDir: string | undefined): Promise<Resul
 }
 
 /** Views over the live files of every Delta table in the lake. */
-async function lakeViews(out: string): Promise<LakeView[]> {
+export async function lakeViews(out: string): Promise<LakeView[]> {
   const paths = outputPaths(out);
   const names = fs.existsSync(paths.lake)
     ? fs
@@ -87,7 +89,9 @@ async function lakeViews(out: string): Promise<LakeView[]> {
       const files = live.map((file) => storage.uri(storedPath(name, file)));
       if (files.length === 0) continue;
       const layout = layouts.find((candidate) => candidate.name === name);
-      views.push({ name, files, sql: lakeTableSql(files, layout) });
+      const taken = [...table.snapshot.txns.values()].map(({ version }) => version);
+      const sequence = Math.max(0, ...taken);
+      views.push({ name, sequence, files, sql: lakeTableSql(files, layout) });
     }
     return views;
   } finally {

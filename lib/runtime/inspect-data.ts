@@ -49,7 +49,7 @@ export interface InspectReport {
   readonly sinks: readonly { readonly name: string; readonly sequence: number }[];
 }
 
-interface StoredPartition {
+export interface StoredPartition {
   readonly stream: string;
   readonly partition: number;
   readonly checkpoint: Checkpoint;
@@ -78,7 +78,8 @@ export async function inspectData(out: string): Promise<InspectReport> {
   };
 }
 
-async function storedPartitions(
+/** Every partition that the output has a checkpoint of. */
+export async function storedPartitions(
   paths: OutputPaths,
   definition: PipelineDefinition,
 ): Promise<StoredPartition[]> {
@@ -100,7 +101,7 @@ async function storedPartitions(
   return found.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
 }
 
-async function publisherState(paths: OutputPaths, manifest: Manifest): Promise<PublisherState> {
+export async function publisherState(paths: OutputPaths, manifest: Manifest): Promise<PublisherState> {
   const publisher = new Publisher({
     checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
@@ -149,7 +150,8 @@ function tables(
     }));
 }
 
-async function sinkSequences(
+/** The publication that each local sink has taken. */
+export async function sinkSequences(
   paths: OutputPaths,
   definition: PipelineDefinition,
 ): Promise<{ name: string; sequence: number }[]> {

@@ -18,6 +18,8 @@ export interface OutputPaths {
   readonly lock: string;
   readonly checkpoints: string;
   readonly objects: string;
+  /** Copies of the reference tables' files, by the table's name. */
+  readonly references: string;
   readonly lake: string;
   readonly database: string;
 }
@@ -30,6 +32,7 @@ export function outputPaths(dir: string): OutputPaths {
     lock: at("state", "lock"),
     checkpoints: at("state", "checkpoints"),
     objects: at("state", "objects"),
+    references: at("state", "references"),
     lake: at("lake"),
     database: at("results.duckdb"),
   };

@@ -5,12 +5,18 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { DuckDBInstance } from "@duckdb/node-api";
-import type { ColumnNode, Pipeline, ReferenceNode } from "../define/definition.js";
+import type {
+  ColumnNode,
+  Pipeline,
+  PipelineDefinition,
+  ReferenceNode,
+} from "../define/definition.js";
 import type { Batch } from "../engine/batch.js";
 import { columnFromValues } from "../engine/row-values.js";
 import type { ReferenceData } from "../engine/steps.js";
 import { MillpondError } from "../errors.js";
 import { duckdbType, quoteName, quoteText } from "../sinks/duckdb-types.js";
+import { makeDirectory } from "../stores/make-directory.js";
 
 /** A reference table is held in memory by every worker. */
 export const REFERENCE_ROWS_MAX = 1_000_000;
@@ -25,12 +31,47 @@ export interface LoadedReferences {
 export async function loadReferences(pipeline: Pipeline): Promise<LoadedReferences> {
   const data = new Map<string, ReferenceData>();
   const hashes = new Map<string, string>();
+  const files = referenceFiles(pipeline);
   for (const reference of pipeline.definition.references) {
-    const file = path.resolve(baseDir(pipeline), reference.path);
+    const file = files.get(reference.name)!;
     hashes.set(reference.name, hashFile(reference, file));
     data.set(reference.name, { batch: await readReference(reference, file) });
   }
   return { data, hashes };
+}
+
+/** The files of a pipeline's reference tables, by name. */
+export function referenceFiles(pipeline: Pipeline): Map<string, string> {
+  const dir = baseDir(pipeline);
+  const { references } = pipeline.definition;
+  return new Map(references.map(({ name, path: file }) => [name, path.resolve(dir, file)]));
+}
+
+/** Copies them into `dir`, where an audit finds those that the results were made with. */
+export function keepReferences(pipeline: Pipeline, dir: string): void {
+  const kept = keptFiles(pipeline.definition, dir);
+  for (const [name, file] of referenceFiles(pipeline)) {
+    const copy = kept.get(name)!;
+    if (fs.existsSync(copy)) continue;
+    makeDirectory(dir);
+    fs.copyFileSync(file, `${copy}.tmp`);
+    fs.renameSync(`${copy}.tmp`, copy);
+  }
+}
+
+/** Those that `keepReferences` left in `dir`. */
+export function keptReferences(definition: PipelineDefinition, dir: string): Map<string, string> {
+  return new Map([...keptFiles(definition, dir)].filter(([, file]) => fs.existsSync(file)));
+}
+
+/** The name's end tells a reader whether the file is compressed. */
+function keptFiles({ references }: PipelineDefinition, dir: string): Map<string, string> {
+  return new Map(
+    references.map(({ name, path: file }) => [
+      name,
+      path.join(dir, `${name}-${path.basename(file)}`),
+    ]),
+  );
 }
 
 function baseDir({ file }: Pipeline): string {

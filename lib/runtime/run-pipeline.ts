@@ -24,7 +24,7 @@ import {
 import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
-import { type LoadedReferences, loadReferences } from "./references.js";
+import { keepReferences, type LoadedReferences, loadReferences } from "./references.js";
 import { applySinks, localPlaces, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
 import {
   LocalRunner,
@@ -93,6 +93,7 @@ export async function runPipeline(options: RunOptions): Promise<RunReport> {
   const lock = await lockOutput(paths);
   try {
     claimOutput(paths, definition, definitionHash);
+    keepReferences(options.pipeline, paths.references);
     return await new Run(options, paths, references, definitionHash).execute();
   } finally {
     lock.release();

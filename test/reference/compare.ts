@@ -1,40 +1,11 @@
 /** Compares two tables by key and says in words where they differ. */
-import type { AggregateNode, ColumnNode, TableNode } from "../../lib/define/definition.js";
+import type { Tolerance } from "../../lib/audit/tolerances.js";
+
+export { tolerancesOf } from "../../lib/audit/tolerances.js";
 import { MillpondError } from "../../lib/errors.js";
 import type { Row } from "./rows.js";
 
-/** Two numbers agree if they differ by at most `absolute + relative * |expected|`. */
-export interface Tolerance {
-  readonly relative: number;
-  readonly absolute: number;
-}
-
 const EXAMPLES_MAX = 5;
-/** DESIGN, I8: doubles within 1e-9 relative; the absolute part is for sums that cancel out. */
-const DOUBLE_TOLERANCE: Tolerance = { relative: 1e-9, absolute: 1e-9 };
-/** DDSketch promises 1 % of the value; the rest is rounding. */
-const QUANTILE_TOLERANCE: Tolerance = { relative: 0.01001, absolute: 1e-9 };
-/** HyperLogLog with 4,096 registers: 1.63 % standard error, here four of them. */
-const DISTINCT_TOLERANCE: Tolerance = { relative: 0.065, absolute: 2 };
-
-/** How exactly each column of a table can be expected to agree; columns not named must be equal. */
-export function tolerancesOf(table: TableNode): Record<string, Tolerance> {
-  if (table.shape.kind === "rows") return {};
-  const types = new Map(table.columns.map((column) => [column.name, column]));
-  const tolerances: Record<string, Tolerance> = {};
-  for (const aggregate of table.shape.aggregates) {
-    const tolerance = toleranceOf(aggregate, types.get(aggregate.name));
-    if (tolerance !== undefined) tolerances[aggregate.name] = tolerance;
-  }
-  return tolerances;
-}
-
-function toleranceOf(aggregate: AggregateNode, column?: ColumnNode): Tolerance | undefined {
-  if (aggregate.fn === "quantile") return QUANTILE_TOLERANCE;
-  if (aggregate.fn === "approxCountDistinct") return DISTINCT_TOLERANCE;
-  const isExact = ["min", "max", "first", "last"].includes(aggregate.fn);
-  return column?.type.kind === "double" && !isExact ? DOUBLE_TOLERANCE : undefined;
-}
 
 /**
  * Differences between two tables as readable text, "" if there are none. Only the columns of the

@@ -1,0 +1,384 @@
+/**
+ * The audit: recomputes a pipeline's tables from bronze in batch SQL and holds the published ones
+ * against them. Where the data lies is left to `place.ts`, how it is shown to the command.
+ */
+import type { DuckDBConnection } from "@duckdb/node-api";
+import type { ColumnNode, Pipeline, PipelineDefinition, TableNode } from "../define/definition.js";
+import { MillpondError } from "../errors.js";
+import { quoteName, quoteText } from "../sinks/duckdb-types.js";
+import { isRevised, tableLayouts } from "../sinks/layouts.js";
+import type { TableLayout } from "../sinks/sink.js";
+import { runBatch } from "./batch.js";
+import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
+import { differencesSql } from "./compare-sql.js";
+import { explain, keyOf } from "./explain.js";
+import type { AuditPlace } from "./place.js";
+import { tolerancesOf } from "./tolerances.js";
+
+export interface AuditOptions {
+  readonly definition: PipelineDefinition;
+  /** Absent when the pipeline's file was not given: then tables with `map` are left out. */
+  readonly functions?: Pipeline["functions"] | undefined;
+  /** Files of the reference tables by name. */
+  readonly references: ReadonlyMap<string, string>;
+  /** Only this table: of the pipeline, or `late` or `dead_letters`. */
+  readonly table?: string | undefined;
+  /** Only rows whose window or session starts, or whose event time is, from this on: epoch ms. */
+  readonly fromMs?: number | undefined;
+  /** And before this. */
+  readonly toMs?: number | undefined;
+  /** Differences shown a table. */
+  readonly examples: number;
+}
+
+export interface AuditReport {
+  readonly pipeline: string;
+  readonly equal: boolean;
+  /** In bronze. */
+  readonly records: number;
+  readonly partitions: number;
+  readonly tables: readonly AuditedTable[];
+  /** Tables that were not held against anything, and why. */
+  readonly skipped: readonly { readonly table: string; readonly reason: string }[];
+}
+
+export interface AuditedTable {
+  readonly table: string;
+  /** Published ones. */
+  readonly rows: number;
+  /** Published rows that are not as recomputed, those that should not be there, and lacking ones. */
+  readonly different: number;
+  readonly extra: number;
+  readonly missing: number;
+  /** Rows of windows still open, which are not published or not as they stand. */
+  readonly open: number;
+  readonly differences: readonly Difference[];
+}
+
+export interface Difference {
+  readonly kind: "missing" | "extra" | "different";
+  readonly key: readonly { readonly column: string; readonly value: string }[];
+  /** Those that differ; all when a side is lacking. */
+  readonly columns: readonly {
+    readonly column: string;
+    readonly published: string | null;
+    readonly recomputed: string | null;
+  }[];
+  /** The first offset that explains it, and what is the matter with it. */
+  readonly explanation: string;
+}
+
+/**
+ * @throws MillpondError USAGE for a table that is not there, QUERY when the recomputation fails
+ * @example
+ * const place = await openOutput("out");
+ * const report = await audit(place, { definition, references: new Map(), examples: 3 });
+ * if (!report.equal) console.log(report.tables.flatMap(({ differences }) => differences));
+ */
+export async function audit(place: AuditPlace, options: AuditOptions): Promise<AuditReport> {
+  const { definition } = options;
+  const { connection } = place;
+  const layouts = auditedLayouts(options);
+  const { tables, skipped } = recomputed(options, layouts);
+  const source = { bronze: place.bronze, references: options.references };
+  await runBatch(
+    connection,
+    batchSteps(definition, source, tables),
+    options.functions ?? new Map(),
+  );
+  const passed = place.passed ?? (await passedInBronze(connection, definition));
+  const audited: AuditedTable[] = [];
+  const unpublished: { table: string; reason: string }[] = [];
+  for (const layout of layouts) {
+    if (skipped.some(({ table }) => table === layout.name)) continue;
+    if (!place.published.has(layout.name)) {
+      unpublished.push({ table: layout.name, reason: "is in no sink that an audit can read" });
+      continue;
+    }
+    const table = definition.tables.find(({ name }) => name === layout.name);
+    const left = skipped.map((one) => one.table);
+    audited.push(await auditTable(place, options, { layout, table, passed, left }));
+  }
+  const isWhole = options.table === undefined && skipped.length === 0;
+  const everything = options.fromMs === undefined && options.toMs === undefined;
+  if (isWhole && everything && place.published.has("accounting")) {
+    audited.push(await auditAccounting(connection, definition));
+  }
+  const [counts] = await rowsOf(
+    connection,
+    `SELECT count(*) AS n, count(DISTINCT (topic, "partition")) AS p FROM ${place.bronze}`,
+  );
+  return {
+    pipeline: definition.name,
+    equal: audited.every(isEqual),
+    records: Number(counts!.n),
+    partitions: Number(counts!.p),
+    tables: audited,
+    skipped: [...skipped, ...unpublished],
+  };
+}
+
+export const isEqual = ({ different, extra, missing }: AuditedTable): boolean =>
+  different + extra + missing === 0;
+
+function auditedLayouts({ definition, table }: AuditOptions): TableLayout[] {
+  const layouts = tableLayouts(definition).filter(({ kind }) => kind !== "bronze");
+  if (table === undefined) return layouts;
+  const found = layouts.filter(({ name }) => name === table);
+  if (found.length > 0) return found;
+  const names = layouts.map(({ name }) => name).join(", ");
+  throw new MillpondError("USAGE", `there is no table "${table}" to audit: choose one of ${names}`);
+}
+
+/** The pipeline's tables that are computed anew, and those that can't be. */
+function recomputed({ definition, functions }: AuditOptions, layouts: readonly TableLayout[]) {
+  const wanted = new Set(layouts.map(({ name }) => name));
+  const needed = definition.tables.filter(({ name }) => wanted.has("late") || wanted.has(name));
+  const hasMap = ({ steps }: TableNode) => steps.some(({ kind }) => kind === "map");
+  const lacking = functions === undefined ? needed.filter(hasMap) : [];
+  return {
+    tables: needed.filter((table) => !lacking.includes(table)),
+    skipped: lacking.map(({ name }) => ({
+      table: name,
+      reason: "runs a map function, which only the pipeline's file holds: give that file",
+    })),
+  };
+}
+
+type Cells = Readonly<Record<string, unknown>>;
+
+async function rowsOf(connection: DuckDBConnection, sql: string): Promise<Cells[]> {
+  return (await connection.runAndReadAll(sql)).getRowObjectsJson();
+}
+
+/** Event time that every partition with records has passed, by stream. */
+async function passedInBronze(
+  connection: DuckDBConnection,
+  { streams }: PipelineDefinition,
+): Promise<Map<string, number>> {
+  const passed = new Map<string, number>();
+  for (const { name } of streams) {
+    const [row] = await rowsOf(
+      connection,
+      `SELECT min(coalesce(w, -9e15)) AS ms FROM (
+        SELECT p, max(w) AS w FROM (
+          SELECT __p AS p, __passed AS w FROM ${eventsOf(name)} UNION ALL
+          SELECT "partition", NULL FROM dead_letters WHERE topic = ${quoteText(name)})
+        GROUP BY p)`,
+    );
+    passed.set(name, row?.ms === null ? Number.NEGATIVE_INFINITY : Number(row?.ms));
+  }
+  return passed;
+}
+
+interface TableFacts {
+  readonly layout: TableLayout;
+  readonly table: TableNode | undefined;
+  readonly passed: ReadonlyMap<string, number>;
+  /** Tables that could not be recomputed, whose late events are not expected either. */
+  readonly left: readonly string[];
+}
+
+/** What bronze does not tell by itself, or only the stream knows. */
+const NOT_COMPARED = new Set(["revision", "payload", "detail", "raw", "timestamp"]);
+
+async function auditTable(
+  place: AuditPlace,
+  options: AuditOptions,
+  facts: TableFacts,
+): Promise<AuditedTable> {
+  const { connection } = place;
+  const { layout, table } = facts;
+  const key = keyOf(layout);
+  const columns = comparedColumns(layout);
+  const published = `(SELECT * FROM published.${quoteName(layout.name)}
+    WHERE ${conditions(options, facts, "published")})`;
+  const own = `(SELECT ${table?.shape.kind === "rows" ? rowsColumns(layout) : "*"}
+    FROM main.${quoteName(layout.name)})`;
+  const right = `(SELECT * FROM ${own} WHERE ${conditions(options, facts, "recomputed")})`;
+  const keys = key.map(quoteName).join(", ");
+  const [repeated] = await rowsOf(
+    connection,
+    `SELECT count(*) AS n FROM (SELECT 1 FROM ${published} GROUP BY ${keys} HAVING count(*) > 1)`,
+  );
+  const comparison = differencesSql({
+    left: published,
+    right,
+    key,
+    columns,
+    tolerances: table === undefined ? {} : tolerancesOf(table),
+    carried: isRevised(layout) ? ["__settled"] : [],
+    repeats: Number(repeated!.n) > 0,
+  });
+  const differences = `work.${quoteName(`differences_${layout.name}`)}`;
+  await connection.run(`CREATE TABLE ${differences} AS
+    SELECT *, ${place.flushed ? "true" : isDueSql(layout, facts)} AS due FROM (${comparison})`);
+  const [row] = await rowsOf(
+    connection,
+    `SELECT count(*) FILTER (due AND kind = 'different') AS different,
+      count(*) FILTER (due AND kind = 'extra') AS extra,
+      count(*) FILTER (due AND kind = 'missing') AS missing,
+      count(*) FILTER (NOT due) AS open, (SELECT count(*) FROM ${published}) AS n
+    FROM ${differences}`,
+  );
+  const found = await examples(connection, options, { ...facts, key, columns }, differences);
+  return {
+    table: layout.name,
+    rows: Number(row!.n),
+    different: Number(row!.different),
+    extra: Number(row!.extra),
+    missing: Number(row!.missing),
+    open: Number(row!.open),
+    differences: found,
+  };
+}
+
+function comparedColumns(layout: TableLayout): ColumnNode[] {
+  const key = keyOf(layout);
+  const kept = layout.kind === "rows" ? new Set<string>() : NOT_COMPARED;
+  return layout.columns.filter(({ name }) => !key.includes(name) && !kept.has(name));
+}
+
+const rowsColumns = ({ columns }: TableLayout): string =>
+  columns.some(({ name }) => name === "event_time") ? "*, __event_time AS event_time" : "*";
+
+function conditions(
+  { fromMs, toMs }: AuditOptions,
+  { layout, left }: TableFacts,
+  side: "published" | "recomputed",
+): string {
+  const all: string[] = [];
+  // The recomputation knows of a dead letter where it is, not when.
+  const hasTime = layout.kind !== "dead_letters";
+  const time = `epoch_ms(${quoteName(layout.dateColumn)})`;
+  if (fromMs !== undefined && hasTime) all.push(`${time} >= ${fromMs}`);
+  if (toMs !== undefined && hasTime) all.push(`${time} < ${toMs}`);
+  if (layout.kind === "late" && side === "published" && left.length > 0) {
+    all.push(`"table" NOT IN (${left.map(quoteText).join(", ")})`);
+  }
+  return all.length === 0 ? "true" : all.join(" AND ");
+}
+
+/** Whether a row must be published as recomputed: its window has closed. */
+function isDueSql(layout: TableLayout, { table, passed }: TableFacts): string {
+  if (table === undefined || table.shape.kind === "rows") return "true";
+  const watermark = passed.get(table.stream) ?? Number.NEGATIVE_INFINITY;
+  const ms = Number.isFinite(watermark) ? String(watermark) : "-9e15";
+  const end = "epoch_ms(coalesce(l0, r0))";
+  if (layout.kind === "session" && table.shape.window.kind === "session") {
+    return `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
+  }
+  return `(${end} <= ${ms} OR (kind = 'different' AND coalesce(__settled, false)))`;
+}
+
+async function examples(
+  connection: DuckDBConnection,
+  { definition, examples: count }: AuditOptions,
+  facts: TableFacts & { readonly key: readonly string[]; readonly columns: readonly ColumnNode[] },
+  differences: string,
+): Promise<Difference[]> {
+  const { layout, table, key, columns } = facts;
+  const tolerances = table === undefined ? {} : tolerancesOf(table);
+  const kinds = new Map(layout.columns.map(({ name, type }) => [name, type.kind]));
+  const shown = [
+    ...key.map((name, i) => textSql(`k${i}`, kinds.get(name))),
+    ...columns.flatMap(({ type }, i) => ["l", "r"].map((s) => textSql(`${s}${i}`, type.kind))),
+  ].map((sql, i) => `${sql} AS s${i}`);
+  const same = columns.map(({ name }, i) => {
+    const { relative, absolute } = tolerances[name] ?? { relative: 0, absolute: 0 };
+    const near =
+      tolerances[name] === undefined
+        ? "false"
+        : `coalesce(abs(l${i}::DOUBLE - r${i}::DOUBLE) <= ${absolute} + ${relative} * abs(r${i}::DOUBLE), false)`;
+    return `(l${i} IS NOT DISTINCT FROM r${i} OR ${near}) AS same${i}`;
+  });
+  const order = key.map((_, i) => `k${i}`).join(", ");
+  const rows = await rowsOf(
+    connection,
+    `SELECT rowid AS id, kind, ${[...shown, ...same].join(", ")} FROM ${differences}
+    WHERE due ORDER BY ${order} LIMIT ${count}`,
+  );
+  const found: Difference[] = [];
+  for (const row of rows) {
+    const kind = kindOf(row.kind);
+    const cells = columns.map(({ name }, i) => ({
+      column: name,
+      published: cellText(row[`s${key.length + 2 * i}`]),
+      recomputed: cellText(row[`s${key.length + 2 * i + 1}`]),
+      isSame: row[`same${i}`] === true,
+    }));
+    const rowid = String(row.id);
+    found.push({
+      kind,
+      key: key.map((column, i) => ({ column, value: cellText(row[`s${i}`]) ?? "NULL" })),
+      columns: cells
+        .filter(({ isSame }) => kind !== "different" || !isSame)
+        .map(({ column, published, recomputed }) => ({ column, published, recomputed })),
+      explanation: await explain(connection, {
+        definition,
+        layout,
+        table,
+        differences,
+        rowid,
+        kind,
+      }),
+    });
+  }
+  return found;
+}
+
+function kindOf(value: unknown): Difference["kind"] {
+  return value === "missing" || value === "extra" ? value : "different";
+}
+
+const cellText = (value: unknown): string | null => (value === null ? null : String(value));
+
+function textSql(sql: string, kind: string | undefined): string {
+  if (kind === "timestamp") return `strftime(${sql}, '%Y-%m-%dT%H:%M:%S.%gZ')`;
+  return `CAST(${sql} AS VARCHAR)`;
+}
+
+/** The sums that a run printed, against those of the recomputation. */
+async function auditAccounting(
+  connection: DuckDBConnection,
+  definition: PipelineDefinition,
+): Promise<AuditedTable> {
+  const names = ["records", "events", "dead_letters", "counted", "late", "duplicates"];
+  const rowTables = new Set(
+    definition.tables.filter(({ shape }) => shape.kind === "rows").map(({ name }) => name),
+  );
+  const published = await rowsOf(connection, "SELECT * FROM published.accounting");
+  const recomputed = await rowsOf(connection, accountingSql(definition));
+  const differences: Difference[] = [];
+  for (const right of recomputed) {
+    const left = published.find(({ kind, name }) => kind === right.kind && name === right.name);
+    // Of a row table only its rows are counted, the late ones among them.
+    const isRows = right.kind === "table" && rowTables.has(String(right.name));
+    const pairs = isRows
+      ? [["rows", left?.rows, Number(right.counted) + Number(right.late)] as const]
+      : names
+          .filter((name) => right[name] !== null && !(right.kind === "stream" && name === "late"))
+          .map((name) => [name, left?.[name], right[name]] as const);
+    const columns = pairs
+      .map(([column, a, b]) => ({
+        column,
+        published: a === undefined || a === null ? null : String(a),
+        recomputed: String(b),
+      }))
+      .filter((pair) => pair.published !== pair.recomputed);
+    if (columns.length === 0) continue;
+    const key = ["kind", "name"].map((column) => ({ column, value: String(right[column]) }));
+    const explanation = "the sums of all partitions, as the last run left them";
+    differences.push({ kind: "different", key, columns, explanation });
+  }
+  const { length: different } = differences;
+  return {
+    table: "accounting",
+    rows: published.length,
+    different,
+    extra: 0,
+    missing: 0,
+    open: 0,
+    differences,
+  };
+}

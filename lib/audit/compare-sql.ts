@@ -1,0 +1,62 @@
+/** Two versions of a table held against each other in SQL: by key, within tolerances. */
+import type { ColumnNode } from "../define/definition.js";
+import { quoteName } from "../sinks/duckdb-types.js";
+import type { Tolerance } from "./tolerances.js";
+
+export interface Comparison {
+  /** Relations that hold `key` and `columns`. */
+  readonly left: string;
+  readonly right: string;
+  readonly key: readonly string[];
+  readonly columns: readonly ColumnNode[];
+  readonly tolerances: Readonly<Record<string, Tolerance>>;
+  /** More of the right side's columns, for `l`/`r` conditions on the result. */
+  readonly carried?: readonly string[];
+  /** Whether a key may come more than once: then the n-th is held against the n-th. */
+  readonly repeats: boolean;
+}
+
+/**
+ * The rows in which the two differ: `kind` ("missing" from the left, "extra" there, "different"),
+ * each key column as `k<i>`, the other columns as `l<i>` and `r<i>`, carried ones by their names.
+ */
+export function differencesSql(comparison: Comparison): string {
+  const { left, right, key, columns, tolerances, carried = [] } = comparison;
+  const nth = comparison.repeats
+    ? `, row_number() OVER (PARTITION BY ${key.map(quoteName).join(", ")}) AS __nth`
+    : "";
+  const on = [
+    ...key.map((name) => `l.${quoteName(name)} IS NOT DISTINCT FROM r.${quoteName(name)}`),
+    ...(comparison.repeats ? ["l.__nth = r.__nth"] : []),
+  ];
+  const agree = columns.map(({ name }) =>
+    agreesSql(`l.${quoteName(name)}`, `r.${quoteName(name)}`, tolerances[name]),
+  );
+  const outputs = [
+    "CASE WHEN l.__here IS NULL THEN 'missing' WHEN r.__here IS NULL THEN 'extra' " +
+      "ELSE 'different' END AS kind",
+    ...key.map((name, i) => {
+      const sides = ["l", "r"].map((side) => `${side}.${quoteName(name)}`);
+      return `CASE WHEN l.__here THEN ${sides[0]} ELSE ${sides[1]} END AS k${i}`;
+    }),
+    ...columns.flatMap(({ name }, i) => [
+      `l.${quoteName(name)} AS l${i}`,
+      `r.${quoteName(name)} AS r${i}`,
+    ]),
+    ...carried.map((name) => `r.${quoteName(name)}`),
+  ];
+  const equal = ["l.__here", "r.__here", ...agree].join(" AND ");
+  return `SELECT ${outputs.join(", ")}
+    FROM (SELECT *, true AS __here${nth} FROM ${left}) AS l
+    FULL OUTER JOIN (SELECT *, true AS __here${nth} FROM ${right}) AS r ON ${on.join(" AND ")}
+    WHERE (${equal}) IS NOT TRUE`;
+}
+
+/** Never null. The right side is the one that is held to be right. */
+export function agreesSql(left: string, right: string, tolerance?: Tolerance): string {
+  const same = `${left} IS NOT DISTINCT FROM ${right}`;
+  if (tolerance === undefined) return same;
+  const [a, b] = [left, right].map((side) => `${side}::DOUBLE`);
+  const allowed = `${tolerance.absolute} + ${tolerance.relative} * abs(${b})`;
+  return `(${same} OR coalesce(abs(${a} - ${b}) <= ${allowed}, false))`;
+}

@@ -1,0 +1,97 @@
+/** What `millpond audit` shows, as text. */
+import type { AuditedTable, AuditReport, Difference } from "../audit/audit.js";
+import type { TextView } from "./inspect-report.js";
+import { textTable } from "./text-table.js";
+
+export function auditText(report: AuditReport, elapsedMs: number, view: TextView): string {
+  const { pipeline, records, partitions, tables, skipped } = report;
+  const seconds = (elapsedMs / 1000).toFixed(1);
+  const head =
+    `pipeline ${pipeline}: recomputed from ${number(records)} records of ${partitions} ` +
+    `${partitions === 1 ? "partition" : "partitions"} in ${seconds} s\n`;
+  const parts = [head, verdicts(tables, view)];
+  for (const { table, reason } of skipped) parts.push(`${table} was not audited: it ${reason}\n`);
+  for (const table of tables) {
+    if (table.differences.length > 0) parts.push(differencesText(table, view));
+  }
+  const wrong = tables.filter(({ differences }) => differences.length > 0).length;
+  const last = report.equal
+    ? "Equal: every row is as the raw records say."
+    : `Not equal: ${wrong} of ${tables.length} tables differ from what the raw records say.`;
+  return `${parts.join("\n")}\n${paint(view, report.equal ? 32 : 31, last)}\n`;
+}
+
+const number = (value: number): string => value.toLocaleString("en-US");
+
+const paint = ({ color }: TextView, code: number, text: string): string =>
+  color ? `\x1b[${code}m${text}\x1b[0m` : text;
+
+function verdicts(tables: readonly AuditedTable[], view: TextView): string {
+  const anyOpen = tables.some(({ open }) => open > 0);
+  const counts = ["rows", "different", "missing", "extra", ...(anyOpen ? ["open"] : [])] as const;
+  const columns = [
+    { name: "table", isNumber: false },
+    { name: "", isNumber: false },
+    ...counts.map((name) => ({ name, isNumber: true })),
+  ];
+  const rows = tables.map((table) => {
+    const { different, extra, missing } = table;
+    const verdict = different + extra + missing === 0 ? "equal" : "differs";
+    return [
+      table.table,
+      verdict,
+      ...counts.map((name) => number(Number(Object.entries(table).find(([n]) => n === name)?.[1]))),
+    ];
+  });
+  return textTable(columns, rows, view);
+}
+
+function differencesText(table: AuditedTable, view: TextView): string {
+  const total = table.different + table.extra + table.missing;
+  const shown = table.differences.length;
+  const which = shown < total ? `the first ${shown} of ${number(total)}` : `${number(total)}`;
+  const head = `${table.table}: ${which} ${total === 1 ? "difference" : "differences"}\n`;
+  return [head, ...table.differences.map((one) => differenceText(one, view))].join("\n");
+}
+
+const KINDS = {
+  different: "differs",
+  missing: "is not published",
+  extra: "should not be published",
+} as const;
+
+function differenceText({ kind, key, columns, explanation }: Difference, view: TextView): string {
+  const row = key.map(({ column, value }) => `${column} ${value}`).join(", ");
+  const cells = columns.map((cell) => [
+    cell.column,
+    ...(kind === "missing" ? [] : [cell.published]),
+    ...(kind === "extra" ? [] : [cell.recomputed]),
+  ]);
+  const names = [
+    "column",
+    ...(kind === "missing" ? [] : ["published"]),
+    ...(kind === "extra" ? [] : ["recomputed"]),
+  ];
+  const table = textTable(
+    names.map((name) => ({ name, isNumber: false })),
+    cells,
+    { ...view, width: view.width - 2 },
+  );
+  const lines = [
+    paint(view, 33, `${row}: ${KINDS[kind]}`),
+    ...wrapped(`because of ${explanation}`, view.width - 2),
+    ...(columns.length === 0 ? [] : table.trimEnd().split("\n")),
+  ];
+  return `${lines.join("\n  ")}\n`;
+}
+
+/** Lines of at most so many columns, broken between words. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
+}
