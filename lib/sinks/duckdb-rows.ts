@@ -17,6 +17,7 @@ import duckdb, { type Vector as NativeVector } from "@duckdb/node-bindings";
 import type { ColumnNode, ColumnType } from "../define/definition.js";
 import type { Batch, BytesVector, Column } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
+import { checkedColumns } from "./batch-columns.js";
 import { duckdbType } from "./duckdb-types.js";
 
 /** Rows in one of DuckDB's data chunks. */
@@ -66,7 +67,7 @@ export class BatchAppender {
    * @throws MillpondError INVARIANT when the batch does not fit the table.
    */
   append(batch: Batch): number {
-    const columns = this.#columns.map((_, index) => this.#checkedColumn(batch, index));
+    const columns = checkedColumns(this.#table, this.#columns, batch);
     for (let from = 0; from < batch.rowCount; from += CHUNK_ROWS) {
       const count = Math.min(CHUNK_ROWS, batch.rowCount - from);
       this.#chunk.reset();
@@ -103,28 +104,6 @@ export class BatchAppender {
     } catch (error) {
       throw this.#explain(error);
     }
-  }
-
-  #checkedColumn(batch: Batch, index: number): Column {
-    const expected = this.#columns[index];
-    const found = batch.columns[index];
-    if (found === undefined && expected.name === "retracted") return noneRetracted(batch.rowCount);
-    if (found?.name !== expected.name || found.type.kind !== expected.type.kind) {
-      const what = found === undefined ? "no column" : `"${found.name}" (${found.type.kind})`;
-      throw new MillpondError(
-        "INVARIANT",
-        `Rows for table "${this.#table}": found ${what} at position ${index + 1}, expected ` +
-          `"${expected.name}" (${expected.type.kind}). This is a bug in Millpond: report it.`,
-      );
-    }
-    if (!expected.nullable && found.valid?.subarray(0, batch.rowCount).includes(0)) {
-      throw new MillpondError(
-        "INVARIANT",
-        `Rows for table "${this.#table}": found a null in column "${found.name}", which is not ` +
-          "nullable. This is a bug in Millpond: report it.",
-      );
-    }
-    return found;
   }
 
   #writeColumn(index: number, column: Column, from: number, count: number): void {
@@ -196,12 +175,6 @@ export class BatchAppender {
     for (let i = 0; i < count; i++) narrow[i] = Number(values[from + i]);
     duckdb.copy_data_to_vector(native, 0, buffer, 0, count * narrow.BYTES_PER_ELEMENT);
   }
-}
-
-function noneRetracted(rowCount: number): Column {
-  const values = new Float64Array(rowCount);
-  const vector = { kind: "number", values } as const;
-  return { name: "retracted", type: { kind: "boolean" }, valid: null, vector };
 }
 
 function copyOut(

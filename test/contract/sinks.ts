@@ -1,4 +1,8 @@
-/** What every sink must do (I7), as one suite over any of them. */
+/**
+ * What every sink must do (I7), as one suite over any of them. A sink joins by a call of
+ * `describeSink` with how to make one and how another program reads what it wrote; one that holds
+ * row tables alone says so by `tables`, one whose place can't hold every value by `stored`.
+ */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -10,34 +14,42 @@ import {
   column,
   compareRows,
   count,
-  EVENTS,
   EVERY_TYPE,
-  LAYOUTS,
   manyCounts,
+  ROWS,
   randomOf,
   randomScript,
   Script,
+  type StoredValue,
   stream,
   T0,
 } from "./sinks-script.js";
 
+const TABLES = [COUNTS, ROWS];
+
 export interface SinkUnderTest {
   readonly name: string;
   make(dir: string, pipeline: string, layouts: readonly TableLayout[]): Sink;
-  /** The first and last instant it keeps, epoch ms; beyond, it stores the nearer one. */
-  readonly instantsMs?: readonly [min: number, max: number];
   /** By another reader, of the latest revisions: columns in `plain` form, or `select`. */
   readTable(dir: string, layout: TableLayout, select?: string): Promise<(string | null)[][]>;
+  /** Those it can hold, if not all of `TABLES`. */
+  readonly tables?: readonly TableLayout[];
+  readonly stored?: StoredValue;
+  /** It takes another column into tables that are there; otherwise it refuses. */
+  readonly migrates?: boolean;
+  /** Two may be open at once, and take turns. */
+  readonly takesTurns?: boolean;
 }
 
 export function describeSink(under: SinkUnderTest): void {
+  const tables = under.tables ?? TABLES;
   describe(`sink contract: ${under.name}`, () => {
     let dir: string;
     let sink: Sink;
 
     beforeEach(async () => {
       dir = await mkdtemp(path.join(tmpdir(), "millpond-sink-"));
-      sink = under.make(dir, "p", LAYOUTS);
+      sink = under.make(dir, "p", tables);
     });
     afterEach(async () => {
       await sink.close();
@@ -46,9 +58,9 @@ export function describeSink(under: SinkUnderTest): void {
 
     async function expectTables(script: Script): Promise<void> {
       await sink.close();
-      for (const layout of LAYOUTS) {
+      for (const layout of tables) {
         const rows = (await under.readTable(dir, layout)).sort(compareRows);
-        expect(rows).toEqual(script.expected(layout, under.instantsMs));
+        expect(rows).toEqual(script.expected(layout, under.stored));
       }
     }
 
@@ -58,7 +70,7 @@ export function describeSink(under: SinkUnderTest): void {
     });
 
     it("stores every type, null, awkward text and the ends of time without loss", async () => {
-      const script = new Script().add(EVENTS, EVERY_TYPE).add(COUNTS, [count(0, "a", 1, 5)]);
+      const script = new Script().add(ROWS, EVERY_TYPE).add(COUNTS, [count(0, "a", 1, 5)]);
       await sink.open();
       await sink.apply(stream(script.publications), 2);
       await expectTables(script);
@@ -82,14 +94,14 @@ export function describeSink(under: SinkUnderTest): void {
           null,
         ];
       });
-      const script = new Script().add(EVENTS, rows);
+      const script = new Script().add(ROWS, rows);
       await sink.open();
       await sink.apply(stream(script.publications), 1);
       await expectTables(script);
     });
 
     it("remembers its progress, also past publications without rows", async () => {
-      const script = new Script().add(COUNTS, [count(0, "a", 1, 5)]).add(EVENTS, []);
+      const script = new Script().add(COUNTS, [count(0, "a", 1, 5)]).add(ROWS, []);
       await sink.open();
       await sink.apply(stream(script.publications), 2);
       await sink.close();
@@ -100,7 +112,7 @@ export function describeSink(under: SinkUnderTest): void {
     });
 
     it("changes nothing when publications come again", async () => {
-      const script = new Script().add(COUNTS, [count(0, "a", 1, 5)]).add(EVENTS, EVERY_TYPE);
+      const script = new Script().add(COUNTS, [count(0, "a", 1, 5)]).add(ROWS, EVERY_TYPE);
       await sink.open();
       await sink.apply(stream(script.publications), 2);
       await sink.apply(stream(script.publications), 2);
@@ -130,7 +142,7 @@ export function describeSink(under: SinkUnderTest): void {
     });
 
     it("applies nothing of a call whose input fails midway", async () => {
-      const script = new Script().add(EVENTS, EVERY_TYPE).add(COUNTS, [count(0, "a", 1, 5)]);
+      const script = new Script().add(ROWS, EVERY_TYPE).add(COUNTS, [count(0, "a", 1, 5)]);
       async function* failing() {
         yield script.publications[0];
         throw new Error("the source broke");
@@ -150,7 +162,7 @@ export function describeSink(under: SinkUnderTest): void {
     it("refuses what another pipeline wrote", async () => {
       await sink.open();
       await sink.close();
-      const other = under.make(dir, "q", LAYOUTS);
+      const other = under.make(dir, "q", tables);
       await expect(other.open()).rejects.toMatchObject({
         code: "OUTPUT",
         message: expect.stringMatching(/belongs to pipeline "p"/),
@@ -158,14 +170,36 @@ export function describeSink(under: SinkUnderTest): void {
       await other.close();
     });
 
-    it("refuses tables that were written with other columns", async () => {
+    const change = under.migrates ? "takes another column into" : "refuses another column in";
+    it(`${change} tables that are there`, async () => {
       await sink.open();
       await sink.close();
-      const changed = { ...EVENTS, columns: [...EVENTS.columns, column("more", "int")] };
-      const other = under.make(dir, "p", [COUNTS, changed]);
-      await expect(other.open()).rejects.toMatchObject({ code: "OUTPUT" });
+      const changed = { ...ROWS, columns: [...ROWS.columns, column("more", "int", true)] };
+      const other = under.make(
+        dir,
+        "p",
+        tables.map((layout) => (layout === ROWS ? changed : layout)),
+      );
+      if (under.migrates) expect(await other.open()).toBe(0);
+      else await expect(other.open()).rejects.toMatchObject({ code: "OUTPUT" });
       await other.close();
     });
+
+    if (under.takesTurns) {
+      it("is harmless when two work at once", async () => {
+        const script = randomScript(7, 30);
+        const sinks = [sink, under.make(dir, "p", tables)];
+        for (const each of sinks) await each.open();
+        const applyAll = async (each: Sink) => {
+          for (let upTo = 5; upTo <= 30; upTo += 5) {
+            await each.apply(stream(script.publications.slice(0, upTo)), upTo);
+          }
+        };
+        await Promise.all(sinks.map(applyAll));
+        await sinks[1].close();
+        await expectTables(script);
+      });
+    }
 
     for (const seed of [1, 2, 3, Math.floor(Math.random() * 1e9)]) {
       it(`gives the same tables however a history is cut and repeated (seed ${seed})`, async () => {
