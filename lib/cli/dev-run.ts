@@ -88,8 +88,12 @@ export class DevRun {
       partitions: flags.partitions,
       pollers: flags.pollers,
       simulate: flags.simulate.map(({ stream, simulator }) => ({
-        stream: streamOf(pipeline, stream),
+        stream: streamOf(pipeline, stream, "--simulate <stream>=<simulator>"),
         request: { simulator, rate: flags.rate, late: 0.005, duplicates: 0.01, malformed: 0.002 },
+      })),
+      folders: flags.files.map(({ stream, dir }) => ({
+        stream: streamOf(pipeline, stream, "--files <stream>=<dir>"),
+        dir,
       })),
       ...(flags.function !== undefined && { functionName: flags.function }),
       onTrouble: (error) => this.#view.trouble(error),

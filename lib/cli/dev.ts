@@ -1,4 +1,5 @@
 /** `millpond dev`: a pipeline against a real broker, restarted when its file changes. */
+import { statSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { MetricsAddress } from "../observe/metrics-endpoint.js";
 import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
@@ -8,6 +9,7 @@ export interface DevFlags {
   readonly out?: string;
   readonly store: "file" | "aws";
   readonly simulate: readonly SimulateFlag[];
+  readonly files: readonly FilesFlag[];
   readonly rate: number;
   readonly partitions: number;
   readonly pollers: number;
@@ -15,6 +17,11 @@ export interface DevFlags {
   readonly metricsPort?: MetricsAddress;
   readonly set: ReadonlyMap<string, string>;
   readonly json?: boolean;
+}
+
+interface FilesFlag {
+  readonly stream: string | null;
+  readonly dir: string;
 }
 
 interface SimulateFlag {
@@ -33,6 +40,7 @@ the definition that began it. Query it while it runs:
 Examples:
   $ millpond dev pipelines/activity.ts --simulate activity
   $ millpond dev shop.ts --bootstrap localhost:9092 --out out/shop
+  $ millpond dev pipelines/medallion.ts --files sensor_files=incoming --simulate sensor_data=sensors
   $ millpond dev shop.ts --store aws            stores by MILLPOND_STATE_TABLE, MILLPOND_BUCKET
   $ millpond dev shop.ts --function shop-processor   polls for a function that is deployed
 
@@ -59,6 +67,14 @@ export function devCommand(): Command {
         .default([], "none"),
     )
     .addOption(
+      new Option(
+        "--files <dir>",
+        "take JSON files that appear in a folder; <stream>=<dir> with several streams",
+      )
+        .argParser(filesFlag)
+        .default([], "none"),
+    )
+    .addOption(
       new Option("--rate <n>", "simulated events a second").argParser(whole(100_000)).default(100),
     )
     .addOption(
@@ -69,7 +85,12 @@ export function devCommand(): Command {
     .addOption(
       new Option("--pollers <n>", "members of the consumer group").argParser(whole(16)).default(1),
     )
-    .option("--function <name>", "invoke this deployed function instead, through Lambda's API")
+    .addOption(
+      new Option(
+        "--function <name>",
+        "invoke this deployed function instead, through Lambda's API",
+      ).conflicts("files"),
+    )
     .option(
       "--metrics-port <[host:]port>",
       "serve metrics to Prometheus, on 127.0.0.1 unless a host is given",
@@ -106,6 +127,17 @@ function simulateFlag(value: string, before: readonly SimulateFlag[]): readonly 
     throw new InvalidArgumentError(`expected one of ${SIMULATIONS.join(", ")}.`);
   }
   return [...before, { stream: second === undefined ? null : first!, simulator }];
+}
+
+function filesFlag(value: string, before: readonly FilesFlag[]): readonly FilesFlag[] {
+  const [, stream = null, dir = ""] = /^(?:(\w+)=)?(.+)$/s.exec(value) ?? [];
+  if (statSync(dir, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new InvalidArgumentError(`"${dir}" is no folder; make it first.`);
+  }
+  if (before.some((other) => other.stream === stream)) {
+    throw new InvalidArgumentError("a stream takes files of one folder.");
+  }
+  return [...before, { stream, dir }];
 }
 
 function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {

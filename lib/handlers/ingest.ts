@@ -7,6 +7,7 @@ import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import type { Pipeline } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
+import type { MetricsOutput } from "../observe/metrics.js";
 import { INGEST_PARTITION, type IngestOutcome, ObjectIngest } from "../runtime/object-ingest.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId, publisherId } from "../runtime/runner.js";
@@ -38,8 +39,9 @@ export interface IngestOptions {
   readonly stores?: IngestStores;
   /** Instead of those beside the bundle. */
   readonly references?: LoadedReferences;
-  /** Takes metrics (EMF) and log lines; stdout by default. */
+  /** Takes log lines, and metrics, as EMF, unless `metrics` does; stdout by default. */
   readonly write?: WriteLine;
+  readonly metrics?: MetricsOutput;
 }
 
 export interface IngestedObject {
@@ -73,6 +75,7 @@ interface Setup {
   readonly bucket: string | null;
   readonly prefix: string;
   readonly write: WriteLine;
+  readonly metrics: MetricsOutput;
 }
 
 class Ingest {
@@ -92,7 +95,9 @@ class Ingest {
     ]);
     const bucket = env.MILLPOND_BUCKET ?? null;
     const prefix = env.MILLPOND_PREFIX ?? "";
-    return new Ingest({ runtime, stores, bucket, prefix, write: options.write ?? stdoutLine });
+    const write = options.write ?? stdoutLine;
+    const metrics = options.metrics ?? emfOutput(write);
+    return new Ingest({ runtime, stores, bucket, prefix, write, metrics });
   }
 
   async handle(event: unknown, context: InvocationContext): Promise<readonly IngestedObject[]> {
@@ -166,14 +171,14 @@ class Ingest {
     results: readonly IngestedObject[],
     failures: readonly { key: string; error: unknown }[],
   ): void {
-    const { write, runtime } = this.#setup;
+    const { write, metrics, runtime } = this.#setup;
     const pipeline = runtime.definition.name;
     const count = (kind: string) => results.filter(({ outcome }) => outcome.kind === kind).length;
     const observations = [
       { metric: "ObjectsIngested", value: count("ingested") },
       { metric: "ObjectsRejected", value: count("rejected") },
     ] as const;
-    emfOutput(write).write(pipeline, observations, Date.now());
+    metrics.write(pipeline, observations, Date.now());
     const log = (level: string, object: string, message: string) =>
       write(JSON.stringify({ level, object, message }));
     for (const { key, outcome } of results) {
