@@ -2,7 +2,7 @@
 import type { PipelineDefinition } from "../define/definition.js";
 import { DEAD_LETTER_REASONS } from "../engine/slice.js";
 import { KafkaMetrics, type KafkaTopicFacts } from "../observe/kafka-metrics.js";
-import type { MetricName, Observation } from "../observe/metrics.js";
+import type { Observation } from "../observe/metrics.js";
 import type { MetricsSource } from "../observe/metrics-endpoint.js";
 import { PrometheusMetrics } from "../observe/prometheus.js";
 import type { KafkaClient } from "../sources/kafka/client.js";
@@ -31,7 +31,7 @@ export async function sessionMetrics(options: SessionMetricsOptions): Promise<Se
     topics: await topicFacts(client, group, topics.keys()),
   });
   const kafka = new KafkaMetrics(registry, { pipeline: definition.name, group, look });
-  output.write(definition.name, await zeros(options), Date.now());
+  output.begin(definition.name, await firstSeries(options));
   return { output, source: { registry, refresh: () => kafka.refresh() } };
 }
 
@@ -54,27 +54,26 @@ async function topicFacts(
   return found;
 }
 
-/** A counter that first shows with a number has not grown, to Prometheus: all begin with 0. */
-async function zeros({ definition, topics, client }: SessionMetricsOptions) {
-  const found: Observation[] = [];
+async function firstSeries({ definition, topics, client }: SessionMetricsOptions) {
+  const found: Omit<Observation, "value">[] = [];
   for (const [topic, stream] of topics) {
+    found.push({ metric: "SliceDurationMs", labels: { stream } });
     for (const { partition } of (await client.offsets(topic)) ?? []) {
       const labels = { stream, partition: String(partition) };
-      const zero = (metric: MetricName, more = {}) =>
-        found.push({ metric, value: 0, labels: { ...labels, ...more } });
-      for (const metric of PARTITION_COUNTERS) zero(metric);
-      for (const reason of DEAD_LETTER_REASONS) zero("DeadLetters", { reason });
-      for (const table of definition.tables) {
-        if (table.stream === stream && table.shape.kind === "windowed") {
-          zero("LateEvents", { table: table.name });
-        }
+      for (const metric of PARTITION_COUNTERS) found.push({ metric, labels });
+      for (const reason of DEAD_LETTER_REASONS) {
+        found.push({ metric: "DeadLetters", labels: { ...labels, reason } });
+      }
+      for (const { name: table, stream: of, shape } of definition.tables) {
+        if (of !== stream || shape.kind !== "windowed") continue;
+        found.push({ metric: "LateEvents", labels: { ...labels, table } });
       }
     }
   }
-  for (const { name } of definition.tables) {
-    found.push({ metric: "PublishedRows", value: 0, labels: { table: name } });
+  for (const { name: table } of definition.tables) {
+    found.push({ metric: "PublishedRows", labels: { table } });
   }
-  found.push({ metric: "SinkErrors", value: 0 });
+  for (const metric of SINK_METRICS) found.push({ metric });
   return found;
 }
 
@@ -88,3 +87,5 @@ const PARTITION_COUNTERS = [
   "SliceErrors",
   "StorageWrites",
 ] as const;
+
+const SINK_METRICS = ["SinkErrors", "SinkDurationMs", "EventToVisibleMs"] as const;

@@ -33,13 +33,22 @@ export class PrometheusMetrics implements MetricsOutput {
   readonly #series = new Set<string>();
 
   write(pipeline: string, observations: readonly Observation[], atMs: number): void {
-    for (const { metric, value, labels: all = {} } of observations) {
-      const family = this.#families.get(metric)!;
-      if (!Number.isFinite(value)) continue;
-      const labels: Record<string, string> = { pipeline };
-      for (const name of family.labels) labels[name] = all[name] ?? "";
-      if (this.#isRoom(metric, labels)) family.observe(labels, value, atMs);
+    for (const { metric, value, labels } of observations) {
+      if (Number.isFinite(value)) this.#seriesOf(pipeline, metric, labels)?.observe(value, atMs);
     }
+  }
+
+  /** Shows these with 0: what first shows with a number has not grown, to Prometheus. */
+  begin(pipeline: string, series: readonly Omit<Observation, "value">[]): void {
+    for (const { metric, labels } of series) this.#seriesOf(pipeline, metric, labels)?.begin();
+  }
+
+  /** Null when there are too many. */
+  #seriesOf(pipeline: string, metric: MetricName, all: Observation["labels"] = {}): Series | null {
+    const family = this.#families.get(metric)!;
+    const labels: Record<string, string> = { pipeline };
+    for (const name of family.labels) labels[name] = all[name] ?? "";
+    return this.#isRoom(metric, labels) ? family.series(labels) : null;
   }
 
   #isRoom(metric: MetricName, labels: Labels): boolean {
@@ -53,7 +62,12 @@ export class PrometheusMetrics implements MetricsOutput {
 
 interface Family {
   readonly labels: readonly MetricLabel[];
-  observe(labels: Labels, value: number, atMs: number): void;
+  series(labels: Labels): Series;
+}
+
+interface Series {
+  observe(value: number, atMs: number): void;
+  begin(): void;
 }
 
 function newFamily(definition: MetricDefinition, registry: Registry): Family {
@@ -63,15 +77,29 @@ function newFamily(definition: MetricDefinition, registry: Registry): Family {
   const scale = definition.unit === "Milliseconds" ? 0.001 : 1;
   if (statistic === "Sum") {
     const counter = new Counter(options);
-    return { labels, observe: (at, value) => counter.inc(at, value * scale) };
+    const add = (at: Labels, value: number) => counter.inc(at, value * scale);
+    return {
+      labels,
+      series: (at) => ({ observe: (value) => add(at, value), begin: () => add(at, 0) }),
+    };
   }
   if (statistic === "p99") {
     const histogram = new Histogram({ ...options, buckets: SECONDS_BUCKETS });
-    return { labels, observe: (at, value) => histogram.observe(at, value * scale) };
+    return {
+      labels,
+      series: (at) => ({
+        observe: (value) => histogram.observe(at, value * scale),
+        begin: () => histogram.zero(at),
+      }),
+    };
   }
   if (isAge) return ageFamily(options, labels);
   const gauge = new Gauge(options);
-  return { labels, observe: (at, value) => gauge.set(at, value * scale) };
+  const set = (at: Labels, value: number) => gauge.set(at, value * scale);
+  return {
+    labels,
+    series: (at) => ({ observe: (value) => set(at, value), begin: () => set(at, 0) }),
+  };
 }
 
 /** What was n seconds old goes on growing older when nothing more is heard of it. */
@@ -89,10 +117,12 @@ function ageFamily(
       }
     },
   });
+  const keep = (at: Labels, ms: number | null) => bornAtMs.set(JSON.stringify(at), { at, ms });
   return {
     labels,
-    observe(at, value, atMs) {
-      bornAtMs.set(JSON.stringify(at), { at, ms: value === 0 ? null : atMs - value });
-    },
+    series: (at) => ({
+      observe: (value, atMs) => keep(at, value === 0 ? null : atMs - value),
+      begin: () => keep(at, null),
+    }),
   };
 }

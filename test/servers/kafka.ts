@@ -297,6 +297,9 @@ function isFree(port: number): Promise<boolean> {
  * await kafka.createTopic("clicks", 3);
  * await kafka.stop();
  */
-export async function startKafka(): Promise<TestKafka> {
-  return Broker.start(await home(), [`-XX:SharedArchiveFile=${CLASSES}`]);
+export async function startKafka(
+  options: { readonly jvmFlags?: readonly string[] } = {},
+): Promise<TestKafka> {
+  const { jvmFlags = [] } = options;
+  return Broker.start(await home(), [`-XX:SharedArchiveFile=${CLASSES}`, ...jvmFlags]);
 }

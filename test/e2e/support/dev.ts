@@ -14,6 +14,7 @@ export interface DevLine {
     | "stopped";
   readonly message?: string;
   readonly out?: string;
+  readonly metrics?: string;
   readonly records?: number;
   readonly lag?: number;
   readonly tables?: Readonly<Record<string, number>>;
