@@ -3,19 +3,9 @@
  * is named exists, nothing named is deleted, an outbox entry leaves once it was taken.
  */
 import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
-import {
-  ATTRIBUTES_BYTES_MAX,
-  numberInKey,
-  OUTBOX_ENTRIES_MAX,
-  totalBytes,
-} from "../commit/decisions.js";
+import { numberInKey, OUTBOX_ENTRIES_MAX, totalBytes } from "../commit/decisions.js";
 import type { CheckpointItem } from "../commit/ports.js";
-import {
-  type Place,
-  type PublisherState,
-  referencedKeys,
-  takenFrom,
-} from "../commit/publisher-state.js";
+import { type Place, type PublisherState, referencedKeys } from "../commit/publisher-state.js";
 import { publisherId } from "../runtime/runner.js";
 import { Violation } from "./faults.js";
 import type { SimulatedResults } from "./simulated-sink.js";
@@ -31,6 +21,8 @@ export class ProtocolMonitor implements StoreMonitor {
   readonly #needed = new Map<string, ReadonlySet<string>>();
   /** Keys in each partition's outbox, also those that the publisher has taken. */
   readonly #outboxes = new Map<string, ReadonlySet<string>>();
+  /** By partition's id, as committed last. */
+  readonly #last = new Map<string, Checkpoint>();
   #published: PublisherState | null = null;
 
   constructor(options: {
@@ -57,12 +49,9 @@ export class ProtocolMonitor implements StoreMonitor {
     return named.some((keys) => keys.has(key));
   }
 
-  committed(id: string, before: CheckpointItem | null, after: CheckpointItem): void {
-    if (JSON.stringify(after.attributes).length > ATTRIBUTES_BYTES_MAX) {
-      throw new Violation(`${id}: more attributes than an item may hold`);
-    }
-    if (id === this.#publisherId) this.#publisherCommitted(after);
-    else if (id.startsWith(this.#partitionsPrefix)) this.#partitionCommitted(id, before, after);
+  committed(id: string, item: CheckpointItem): void {
+    if (id === this.#publisherId) this.#publisherCommitted(item);
+    else if (id.startsWith(this.#partitionsPrefix)) this.#partitionCommitted(id, item);
   }
 
   put(key: string, bytes: Uint8Array, before: Uint8Array | undefined): void {
@@ -76,14 +65,15 @@ export class ProtocolMonitor implements StoreMonitor {
     }
   }
 
-  #partitionCommitted(id: string, before: CheckpointItem | null, after: CheckpointItem): void {
-    const next = fromItem(id, after);
-    const last = before === null ? null : fromItem(id, before);
+  #partitionCommitted(id: string, item: CheckpointItem): void {
+    const next = fromItem(id, item);
+    const last = this.#last.get(id) ?? null;
+    this.#last.set(id, next);
     checkForward(id, last, next);
     if (next.definitionHash !== this.#definitionHash) {
       throw new Violation(`${id}: another definition committed`);
     }
-    const taken = takenFrom(this.#stores.item(this.#publisherId)?.attributes ?? {}, id);
+    const taken = this.#published?.taken[id] ?? 0;
     checkOutbox(id, last, next, taken);
     for (const { key, pieceBytes } of next.state.objects) {
       this.#checkLength(id, key, totalBytes(pieceBytes));

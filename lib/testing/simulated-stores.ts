@@ -15,7 +15,7 @@ interface StoredItem {
 
 /** Sees each change as it is made; throws `Violation`. */
 export interface StoreMonitor {
-  committed(id: string, before: CheckpointItem | null, after: CheckpointItem): void;
+  committed(id: string, item: CheckpointItem): void;
   /** An object was put; `before` is what was there, which stays. */
   put(key: string, bytes: Uint8Array, before: Uint8Array | undefined): void;
   deleted(key: string): void;
@@ -74,11 +74,9 @@ export class SimulatedStores {
   }
 
   #swap(id: string, next: StoredItem): "committed" | "conflict" {
-    const before = this.#items.get(id);
-    if ((before?.generation ?? 0) !== next.generation - 1) return "conflict";
-    const itemBefore = this.item(id);
+    if ((this.#items.get(id)?.generation ?? 0) !== next.generation - 1) return "conflict";
     this.#items.set(id, next);
-    this.monitor?.committed(id, itemBefore, this.item(id)!);
+    this.monitor?.committed(id, this.item(id)!);
     return "committed";
   }
 
@@ -124,5 +122,8 @@ export class SimulatedStores {
 }
 
 function withPrefix(keys: Iterable<string>, prefix: string): string[] {
-  return [...keys].filter((key) => key.startsWith(prefix)).sort();
+  return [...keys].filter((key) => key.startsWith(prefix)).sort(byText);
 }
+
+/** As object stores do: all keys of simulations are ASCII. */
+const byText = (a: string, b: string) => (a < b ? -1 : 1);

@@ -1,0 +1,209 @@
+/**
+ * What simulations are run over: small random logs with everything in them that results depend on,
+ * and pipelines with every kind of table. A case is a function of its number.
+ */
+import type { Pipeline } from "../../lib/define/definition.js";
+import {
+  avg,
+  count,
+  countDistinct,
+  days,
+  double,
+  first,
+  int,
+  lake,
+  last,
+  minutes,
+  pipeline,
+  quantile,
+  seconds,
+  session,
+  sliding,
+  stream,
+  string,
+  sum,
+  timestamp,
+  topK,
+  tumbling,
+  updates,
+} from "../../lib/index.js";
+import { Random } from "../../lib/sources/simulate/random.js";
+import type { SimulatedLog, SimulatedRecord } from "../../lib/testing/simulated-topic.js";
+
+export const START_MS = Date.UTC(2025, 5, 1, 12);
+const BRIEF_REVISE_MS = minutes(90);
+/** Clocks of simulated processes differ, by less than that. */
+const CLOCKS_MS = minutes(60);
+
+export interface Case {
+  readonly pipeline: Pipeline;
+  /** The same name, another definition. */
+  readonly changed: Pipeline;
+  readonly logs: readonly SimulatedLog[];
+  /** A partition that is away for longer, by the clock, may be too late (I1's one exception). */
+  readonly patienceMs: number;
+}
+
+interface StreamOptions {
+  readonly name: string;
+  readonly latenessMs: number;
+  readonly dedup: "id" | { readonly id: "id"; readonly within: number } | null;
+  readonly idleAfterMs: number;
+}
+
+function clicks({ name, latenessMs, dedup, idleAfterMs }: StreamOptions) {
+  return stream(name, {
+    schema: {
+      id: string(),
+      user: string(),
+      page: string(),
+      cost: double().nullable(),
+      n: int(),
+      at: timestamp(),
+    },
+    key: "user",
+    eventTime: "at",
+    lateness: latenessMs,
+    idleAfter: idleAfterMs,
+    ...(dedup !== null && { dedup }),
+  });
+}
+
+type Clicks = ReturnType<typeof clicks>;
+type Tables = Parameters<typeof pipeline>[1];
+
+/** Kinds of table; a case has some of them. */
+const TABLES: Readonly<Record<string, (events: Clicks) => Tables[string]>> = {
+  pages: (events) =>
+    events
+      .groupBy("page")
+      .window(tumbling(seconds(30)))
+      .aggregate({ views: count(), cost: sum("cost"), users: countDistinct("user") }),
+  totals: (events) =>
+    events
+      .filter((event) => event.n.gt(1))
+      .window(tumbling(minutes(1)))
+      .aggregate({ events: count(), mean: avg("cost"), middle: quantile("cost", 0.5) }),
+  trend: (events) =>
+    events
+      .groupBy("page")
+      .window(sliding(minutes(1), { every: seconds(20) }))
+      .aggregate({ views: count(), top: topK("user", 2) }),
+  visits: (events) =>
+    events
+      .groupBy("user")
+      .window(session(seconds(25)))
+      .aggregate({ views: count(), from: first("page"), to: last("page"), cost: sum("cost") }),
+  expensive: (events) => events.filter((event) => event.cost.gte(50)).rows(),
+  live: (events) =>
+    events
+      .groupBy("page")
+      .window(tumbling(seconds(45)))
+      .aggregate({ views: count(), n: sum("n") })
+      .emit(updates({ every: seconds(2) })),
+  live_visits: (events) =>
+    events
+      .groupBy("user")
+      .window(session(seconds(40)))
+      .aggregate({ views: count() })
+      .emit(updates({ every: seconds(5) })),
+};
+
+/** Windows that leave while the log goes on; its events are hours apart then. */
+const brief = (events: Clicks) =>
+  events
+    .groupBy("page")
+    .window(tumbling(minutes(5)))
+    .aggregate({ views: count() })
+    .reviseFor(BRIEF_REVISE_MS);
+
+export function caseOf(number: number): Case {
+  const random = new Random(number * 7919 + 13);
+  const names = Object.keys(TABLES);
+  const chosen = random.shuffle([...names]).slice(0, random.pick([1, 1, 2, 4]));
+  const isBrief = random.unit() < 0.15;
+  const streams = random.unit() < 0.2 ? ["clicks", "taps"] : ["clicks"];
+  const options = streams.map((name) => streamOptions(random, name));
+  const hasBronze = random.unit() < 0.7;
+  const build = (latenessMs: number) => {
+    const tables = options.flatMap((option, index) => {
+      const events = clicks({ ...option, latenessMs: option.latenessMs + latenessMs });
+      const own = chosen
+        .filter((_, i) => index === 0 || i === 0)
+        .map((name) => [`${option.name}_${name}`, TABLES[name]!(events)] as const);
+      return isBrief ? [...own, [`${option.name}_brief`, brief(events)] as const] : own;
+    });
+    return pipeline("simulated", Object.fromEntries(tables), {
+      sinks: [lake({ bronze: hasBronze })],
+    });
+  };
+  const partitions = random.pick([1, 2, 2, 3, 4]);
+  const records = random.pick([20, 30, 40, 60, 200]);
+  const logs = options.flatMap((option) =>
+    Array.from({ length: option.name === "taps" ? 1 : partitions }, (_, partition) =>
+      randomLog(random, option, partition, Math.ceil(records / partitions), isBrief),
+    ),
+  );
+  const patienceMs = (isBrief ? BRIEF_REVISE_MS : days(1)) - CLOCKS_MS;
+  return { pipeline: build(0), changed: build(1), logs, patienceMs };
+}
+
+function streamOptions(random: Random, name: string): StreamOptions {
+  const within = random.pick([seconds(5), minutes(2)]);
+  return {
+    name,
+    latenessMs: random.pick([0, seconds(5), seconds(30)]),
+    dedup: random.pick<StreamOptions["dedup"]>([null, "id", { id: "id", within }]),
+    idleAfterMs: random.pick([seconds(10), seconds(60)]),
+  };
+}
+
+/** Late events, duplicates, dead letters, tombstones, keys now and then, offset gaps. */
+function randomLog(
+  random: Random,
+  { name: topic }: StreamOptions,
+  partition: number,
+  count: number,
+  isBrief: boolean,
+): SimulatedLog {
+  let offset = random.pick([0, 0, 17, 5_000_000_000]);
+  let timeMs = START_MS + random.below(40_000);
+  const pace = isBrief ? minutes(20) : random.pick([500, 2_000, 6_000]);
+  const records: SimulatedRecord[] = [];
+  for (let i = 0; i < count; i++) {
+    timeMs += random.below(pace);
+    if (random.unit() < 0.02) timeMs += random.below(120_000);
+    const value = recordValue(random, partition, i, timeMs, records);
+    const timestampMs = timeMs + 5_000;
+    const key = random.unit() < 0.5 ? { key: `u${partition}` } : {};
+    records.push({ offset, timestampMs, value, ...key });
+    offset += random.unit() < 0.1 ? 1 + random.below(50) : 1;
+  }
+  return { topic, partition, records };
+}
+
+function recordValue(
+  random: Random,
+  partition: number,
+  index: number,
+  timeMs: number,
+  before: readonly SimulatedRecord[],
+): string | null {
+  const chance = random.unit();
+  if (chance < 0.03) return null;
+  if (chance < 0.06) return random.pick(["{broken", "[1]", '{"id":1}', "{}"]);
+  if (chance < 0.2 && before.length > 0) {
+    return before[Math.max(0, before.length - 1 - random.below(12))]!.value;
+  }
+  const lateMs = random.unit() < 0.15 ? random.below(90_000) : random.below(8_000);
+  const event = {
+    id: `${partition}-${index}`,
+    user: `u${partition}-${random.below(3)}`,
+    page: `/${random.below(4)}`,
+    // Thirds do not add up exactly, so the order of adding shows.
+    cost: random.unit() < 0.1 ? null : random.below(300) / 3,
+    n: random.below(5),
+    at: new Date(timeMs - lateMs).toISOString(),
+  };
+  return JSON.stringify(event);
+}
