@@ -8,6 +8,7 @@ import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
 import { inspectCommand } from "./inspect.js";
 import { queryCommand } from "./query.js";
+import { readCommand } from "./read.js";
 import { reportCommand } from "./report.js";
 import { runCommand } from "./run.js";
 import { simulateCommand } from "./simulate.js";
@@ -86,6 +87,7 @@ function program(json: boolean): Command {
   const commands = [
     runCommand(),
     queryCommand(),
+    readCommand(),
     inspectCommand(),
     auditCommand(),
     reportCommand(),

@@ -48,7 +48,8 @@ async function open(out: string, writableDir: string | undefined): Promise<Resul
   const paths = outputPaths(out);
   const databaseFile = fs.existsSync(paths.database) ? paths.database : null;
   const views = await lakeViews(out);
-  if (databaseFile === null && views.length === 0) throw noResults(out);
+  const isNew = databaseFile === null && views.length === 0;
+  if (isNew && readManifest(paths) === null) throw noResults(out);
   const allowedFiles = views.flatMap(({ files }) => files);
   try {
     return await Results.open({ databaseFile, views, allowedFiles, writableDir });

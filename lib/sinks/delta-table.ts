@@ -63,20 +63,26 @@ export class DeltaTable {
     return this.#snapshot;
   }
 
-  /** Read the log: the newest checkpoint, then the commits after it. */
-  async load(): Promise<void> {
+  /**
+   * Read the log: the newest checkpoint, then the commits after it. With `version`, as the table
+   * was then; throws `MillpondError("USAGE")` when the log does not tell that (any more).
+   */
+  async load(version?: number): Promise<void> {
     const snapshot = emptySnapshot();
-    const hint = await this.#hintedCheckpoint();
+    const hint = version === undefined ? await this.#hintedCheckpoint() : -1;
     // Names sort as versions do, a checkpoint before its commit: an old log isn't listed in full.
     const after = hint > 0 ? commitPath(this.name, hint - 1) : undefined;
     const stored = await this.#storage.list(`${this.name}/_delta_log`, after);
-    const checkpoint = newestVersion(stored, CHECKPOINT_NAME);
+    const checkpoint = newestVersion(stored, CHECKPOINT_NAME, version);
     if (checkpoint >= 0) await this.#readCheckpoint(snapshot, checkpoint);
-    const last = newestVersion(stored, COMMIT_NAME);
-    for (let version = checkpoint + 1; version <= last; version++) {
-      const actions = await this.#readCommit(version);
-      if (actions === null) throw this.#hole(version);
-      applyActions(snapshot, version, actions);
+    const last = newestVersion(stored, COMMIT_NAME, version);
+    if (version !== undefined && (last < version || !isWhole(stored, checkpoint, version))) {
+      throw this.#noVersion(version, stored);
+    }
+    for (let next = checkpoint + 1; next <= last; next++) {
+      const actions = await this.#readCommit(next);
+      if (actions === null) throw this.#hole(next);
+      applyActions(snapshot, next, actions);
     }
     this.#snapshot = snapshot;
   }
@@ -231,6 +237,18 @@ export class DeltaTable {
     }
   }
 
+  #noVersion(version: number, stored: readonly string[]): MillpondError {
+    const last = newestVersion(stored, COMMIT_NAME);
+    const commits = stored.flatMap((file) => versionIn(file, COMMIT_NAME) ?? []);
+    const oldest = commits.find((v) => v === 0 || stored.includes(checkpointPath(this.name, v)));
+    return new MillpondError(
+      "USAGE",
+      last < 0
+        ? `table "${this.name}" of the lake has no version yet`
+        : `table "${this.name}" of the lake has no version ${version}: found ${oldest} to ${last}`,
+    );
+  }
+
   #hole(version: number): MillpondError {
     return new MillpondError(
       "OUTPUT",
@@ -240,8 +258,20 @@ export class DeltaTable {
   }
 }
 
-function newestVersion(files: readonly string[], pattern: RegExp): number {
-  return files.reduce((newest, file) => Math.max(newest, versionIn(file, pattern) ?? -1), -1);
+/** -1: none, or none up to `max`. */
+function newestVersion(
+  files: readonly string[],
+  pattern: RegExp,
+  max = Number.POSITIVE_INFINITY,
+): number {
+  const versions = files.map((file) => versionIn(file, pattern) ?? -1);
+  return versions.reduce((newest, v) => (v <= max ? Math.max(newest, v) : newest), -1);
+}
+
+/** Whether the commits from a checkpoint (-1: the beginning) to a version are all there. */
+function isWhole(files: readonly string[], checkpoint: number, version: number): boolean {
+  const commits = files.map((file) => versionIn(file, COMMIT_NAME) ?? -1);
+  return commits.filter((v) => v > checkpoint && v <= version).length === version - checkpoint;
 }
 
 function versionIn(file: string, pattern: RegExp): number | null {
