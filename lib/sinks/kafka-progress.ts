@@ -2,6 +2,7 @@
  * A Kafka sink's progress: the last record of a compacted topic of its own, written in the
  * transaction of the rows it stands for. Who reads it while it may change is not decided here.
  */
+import { setTimeout } from "node:timers/promises";
 import { MillpondError } from "../errors.js";
 import type {
   KafkaClient,
@@ -30,7 +31,14 @@ export function progressMessage(progress: KafkaProgress): KafkaMessage {
   return { key: "progress", value: JSON.stringify(progress) };
 }
 
-/** Null when there is none; the topic must be there. */
+/** Brokers end a transaction a moment after they have said that it is committed. */
+const SETTLE_MS_MAX = 3_000;
+const SETTLE_WAIT_MS = 200;
+
+/**
+ * Null when there is none; the topic must be there. While another sink writes, what it has
+ * committed so far.
+ */
 export async function readProgress(
   client: KafkaClient,
   reader: KafkaReader,
@@ -38,8 +46,25 @@ export async function readProgress(
 ): Promise<KafkaProgress | null> {
   const name = progressTopic(topic);
   const [offsets] = (await client.offsets(name)) ?? [];
-  const record = offsets === undefined ? null : await lastRecord(reader, name, offsets);
+  if (offsets === undefined) return null;
+  const high = await settledEnd(reader, name, offsets);
+  const record = await lastRecord(reader, name, { ...offsets, high });
   return record === null ? null : parse(name, record);
+}
+
+async function settledEnd(
+  reader: KafkaReader,
+  topic: string,
+  { partition, high }: PartitionOffsets,
+): Promise<number> {
+  const until = performance.now() + SETTLE_MS_MAX;
+  for (let offset = high; ; ) {
+    const [range] = await reader.fetch([{ topic, partition, offset }], 0);
+    if (range === undefined) return offset;
+    offset = range.stableEnd;
+    if (offset >= range.highWatermark || performance.now() >= until) return offset;
+    await setTimeout(SETTLE_WAIT_MS);
+  }
 }
 
 const STEP_BACK = 8;

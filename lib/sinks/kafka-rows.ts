@@ -6,7 +6,12 @@ import { MillpondError } from "../errors.js";
 import type { KafkaMessage } from "../sources/kafka/client.js";
 import type { Publication, TableLayout } from "./sink.js";
 
-/** Columns that are headers. */
+/** Where a row came from: "topic/partition/offset". */
+export const SOURCE_HEADER = "millpond-source";
+/** Which publication a row is of, and its place there: "57/3". */
+export const PUBLICATION_HEADER = "millpond-publication";
+
+/** Columns that are in the header instead of the value. */
 const ORIGIN: readonly string[] = ["topic", "partition", "offset"];
 
 export interface RowMessage extends KafkaMessage {
@@ -31,7 +36,7 @@ export function* rowMessages(
   const columns = layout.columns.map((node, index) => checked(layout, node, batch, index));
   const inValue = columns.filter(({ name }) => !ORIGIN.includes(name));
   const names = inValue.map(({ name }) => JSON.stringify(name));
-  const [topic, partition, offset] = ORIGIN.map((name) => named(columns, name));
+  const origin = ORIGIN.map((name) => named(columns, name));
   const key = keyColumn === null ? undefined : columns.find(({ name }) => name === keyColumn);
   for (let row = 0; row < batch.rowCount; row++) {
     const fields = inValue.map((column, at) => {
@@ -40,13 +45,10 @@ export function* rowMessages(
     yield {
       key: key === undefined ? null : keyText(key.type, valueAt(key, row)),
       value: Buffer.from(`{${fields.join(",")}}`),
-      partition: Number(valueAt(partition!, row)),
+      partition: Number(valueAt(origin[1]!, row)),
       headers: {
-        "millpond-topic": String(valueAt(topic!, row)),
-        "millpond-partition": String(valueAt(partition!, row)),
-        "millpond-offset": String(valueAt(offset!, row)),
-        "millpond-publication": String(sequence),
-        "millpond-row": String(row),
+        [SOURCE_HEADER]: origin.map((column) => valueAt(column, row)).join("/"),
+        [PUBLICATION_HEADER]: `${sequence}/${row}`,
       },
     };
   }

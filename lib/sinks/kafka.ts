@@ -20,7 +20,7 @@ import {
   progressTopic,
   readProgress,
 } from "./kafka-progress.js";
-import { type RowMessage, rowMessages } from "./kafka-rows.js";
+import { PUBLICATION_HEADER, type RowMessage, rowMessages, SOURCE_HEADER } from "./kafka-rows.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
 
 export interface KafkaSinkOptions {
@@ -37,8 +37,11 @@ export interface KafkaSinkOptions {
 /** A transaction ends after so much, at the end of a publication. */
 const TRANSACTION_BYTES = 16 * 1024 * 1024;
 const TRANSACTION_MS = 30_000;
-/** A partition's records go out as one batch, at most so large; brokers take 1 MB by default. */
-const BATCH_BYTES = 512 * 1024;
+/**
+ * A partition's records go out as one batch, at most so large: brokers take 1 MB by default, and
+ * kafkajs's work for a batch grows by the square of its records.
+ */
+const BATCH_BYTES = 128 * 1024;
 /** Over all partitions. */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
 /** Without a source topic, as when the input is files. */
@@ -154,7 +157,7 @@ class KafkaTopic implements Sink {
     const { topic } = this.#options;
     for (const partition of offsets) {
       const last = await lastRecord(connection.reader, topic, partition);
-      if (last?.headers.every(({ name }) => name !== "millpond-publication") ?? true) continue;
+      if (last?.headers.every(({ name }) => name !== PUBLICATION_HEADER) ?? true) continue;
       throw new MillpondError(
         "OUTPUT",
         `topic ${topic} holds a pipeline's rows, but ${progressTopic(topic)}, which says up to ` +
@@ -334,10 +337,10 @@ async function connect(env: KafkaSinkOptions["env"]): Promise<Connection> {
 }
 
 function rowTooLarge(topic: string, { headers, value }: RowMessage, cause: unknown) {
-  const at = ["topic", "partition", "offset"].map((name) => headers[`millpond-${name}`]);
+  const [from, partition, offset] = headers[SOURCE_HEADER]!.split("/");
   return new MillpondError(
     "LIMIT",
-    `the row of ${at[0]}, partition ${at[1]}, offset ${at[2]} has ${value.length} bytes as JSON, ` +
+    `the row of ${from}, partition ${partition}, offset ${offset} has ${value.length} bytes as JSON, ` +
       `more than topic ${topic} takes: raise its max.message.bytes, or select fewer columns`,
     { cause },
   );

@@ -53,7 +53,7 @@ describe.skipIf(missing !== null)(`Kafka sinks${missing ? ` (skipped: ${missing}
     await sink.apply(stream(rows.publications), PUBLICATIONS);
     await sink.close();
     const records = await readByKcat(kafka.bootstrap, "out");
-    const places = records.map(({ headers }) => headers["millpond-offset"]);
+    const places = records.map(({ headers }) => headers["millpond-source"]?.split("/")[2]);
     const expected = rows.publications.flatMap((_, n) => offsetsOf(n));
     const message = `seed ${random.seed}, progress ${reached.join(" ")}`;
     expect(

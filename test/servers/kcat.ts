@@ -24,16 +24,25 @@ const OUTPUT_BYTES_MAX = 1 << 29;
 
 /** All records of a topic that are committed, by partition and offset. */
 export async function readByKcat(bootstrap: string, topic: string): Promise<KcatRecord[]> {
-  const reading = ["-C", "-b", bootstrap, "-t", topic, "-o", "beginning", "-e", "-J", "-q"];
-  const { stdout } = await run("kcat", [...reading, "-X", "isolation.level=read_committed"], {
-    maxBuffer: OUTPUT_BYTES_MAX,
-  });
-  const lines = stdout.split("\n").filter((line) => line !== "");
+  const lines = await kcatLines(bootstrap, topic, ["-J"]);
   const records = lines.map((line): KcatRecord => {
     const { headers = [], ...record } = JSON.parse(line);
     return { ...record, headers: pairs(headers) };
   });
   return records.sort((a, b) => a.partition - b.partition || a.offset - b.offset);
+}
+
+/** A line for each record that is committed, as `format` (kcat's options) says. */
+export async function kcatLines(
+  bootstrap: string,
+  topic: string,
+  format: readonly string[],
+): Promise<string[]> {
+  const reading = ["-C", "-b", bootstrap, "-t", topic, "-o", "beginning", "-e", "-q", ...format];
+  const { stdout } = await run("kcat", [...reading, "-X", "isolation.level=read_committed"], {
+    maxBuffer: OUTPUT_BYTES_MAX,
+  });
+  return stdout.split("\n").filter((line) => line !== "");
 }
 
 /** kcat writes names and values in turn. */

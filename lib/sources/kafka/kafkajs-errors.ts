@@ -77,14 +77,21 @@ function isUnknownTopic(error: unknown): boolean {
   return protocolErrorOf(error)?.type === "UNKNOWN_TOPIC_OR_PARTITION";
 }
 
-/** By code where kafkajs does not know the error: 90 is PRODUCER_FENCED. */
-const FENCED: readonly string[] = ["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED"];
+/** What a producer meets whose transaction another one ended, by what it was doing just then. */
+const FENCED: readonly string[] = [
+  "INVALID_PRODUCER_EPOCH",
+  "INVALID_PRODUCER_ID_MAPPING",
+  "INVALID_TXN_STATE",
+  "CONCURRENT_TRANSACTIONS",
+];
+/** PRODUCER_FENCED, which kafkajs does not know. */
+const FENCED_CODE = 90;
 
 /** Whether another producer has begun under the same transactional id. */
 export function isFenced(error: unknown): boolean {
   const type = protocolErrorOf(error)?.type;
   if (type !== undefined && FENCED.includes(type)) return true;
-  return causesOf(error).some((at) => "code" in at && at.code === 90);
+  return causesOf(error).some((at) => "code" in at && at.code === FENCED_CODE);
 }
 
 const RETRY_EVERY_MS = 500;
