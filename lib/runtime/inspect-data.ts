@@ -79,6 +79,7 @@ export async function inspectData(out: string): Promise<InspectReport> {
 }
 
 /** Every partition that the output has a checkpoint of. */
+export /** By stream, then by partition. */
 export async function storedPartitions(
   paths: OutputPaths,
   definition: PipelineDefinition,
