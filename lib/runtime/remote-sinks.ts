@@ -18,7 +18,7 @@ export function remoteSink(
     case "duckdb":
       return null;
     case "postgres":
-      return new LoadedWhenOpened("postgres", async () => {
+      return new LoadedWhenOpened(`postgres (schema ${node.schema})`, async () => {
         const { postgresSink } = await import("../sinks/postgres.js");
         return postgresSink({ env, pipeline, schema: node.schema, layouts });
       });

@@ -13,6 +13,7 @@ import { definitionHash as hashOf } from "../define/json.js";
 import { compileStream, type StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { openFileSources } from "../sources/files/index.js";
+import { ReplayClock } from "../sources/paced.js";
 import type { PartitionSource } from "../sources/source.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import {
@@ -25,7 +26,14 @@ import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { keepReferences, type LoadedReferences, loadReferences } from "./references.js";
-import { applySinks, localPlaces, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
+import {
+  applySinks,
+  type DownSinks,
+  localPlaces,
+  makeSinks,
+  type RunSinks,
+  storedRowCounts,
+} from "./run-sinks.js";
 import {
   LocalRunner,
   type PartitionProgress,
@@ -50,6 +58,11 @@ export interface RunOptions {
   readonly workers: number;
   readonly pipelineFile?: string;
   readonly overrides?: ReadonlyMap<string, string>;
+  /**
+   * A replay: event time passes so many times as fast as the clock, and results are shown as they
+   * come. In one thread.
+   */
+  readonly speed?: number;
   /** How long partitions work before results move on, in this thread; a second by default. */
   readonly turnMs?: number;
   readonly onProgress?: (progress: RunProgress) => void;
@@ -150,6 +163,8 @@ class Run {
     await this.publisher.load();
     await this.publisher.sweep();
     await this.sinks.sweep();
+    // A server that holds another output's results is to be refused before anything is published.
+    if (this.sinks.remote.length > 0) await this.takeSinks();
     this.runners = await this.startRunners(partitions);
     try {
       const recordsBefore = sumOfRecords(await this.storedCounters());
@@ -164,6 +179,7 @@ class Run {
       return { out: this.paths.dir, accounting, records, warnings: this.allWarnings(), aborted };
     } finally {
       for (const runner of this.runners) await runner.close();
+      await this.sinks.close();
     }
   }
 
@@ -179,7 +195,8 @@ class Run {
       running = running.filter((_, i) => !turns[i]!.ended);
       await this.publishUpdates();
       await this.round(() => false);
-      if (this.stagedBytes() > SINK_STEP_BYTES) await this.takeSinks();
+      const isShown = this.options.speed !== undefined && this.stagedBytes() > 0;
+      if (isShown || this.stagedBytes() > SINK_STEP_BYTES) await this.takeSinks();
       this.report("reading");
     }
     return false;
@@ -214,7 +231,10 @@ class Run {
   }
 
   private async takeSinks(): Promise<void> {
-    this.sinksTookUpTo = await applySinks(this.sinks, this.publisher);
+    const down: DownSinks = new Map();
+    await applySinks(this.sinks, this.publisher, down);
+    for (const error of down.values()) throw error;
+    this.sinksTookUpTo = this.publisher.state.sequence;
   }
 
   private async finish(aborted: boolean): Promise<AccountingRow[]> {
@@ -289,6 +309,7 @@ class Run {
       })),
       batchSize: options.batchSize,
       ...(options.turnMs === undefined ? {} : { turnMs: options.turnMs }),
+      clock: options.speed === undefined ? undefined : new ReplayClock(options.speed),
       onSlice: () => this.report("reading"),
     });
     await local.sweep(async () => referencedKeys(this.publisher.state));

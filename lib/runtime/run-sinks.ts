@@ -33,16 +33,19 @@ export interface SinkPlaces {
 
 /** How far the results are, for whoever reads them. */
 export interface ResultsState {
-  /** All sinks have taken the publications up to this one. */
+  /** The output's own sinks have taken the publications up to this one. */
   readonly sequence: number;
   /** Null while a backlog is taken: the numbers add up again at its end. */
   readonly accounting: readonly AccountingRow[] | null;
 }
 
 export interface RunSinks {
-  readonly all: readonly Sink[];
-  /** Whether sinks may stay open between rounds: nobody else wants to open what they hold. */
+  /** Where the output is. If one fails, nothing goes on. */
+  readonly own: readonly Sink[];
+  /** Whether `own` may stay open between rounds: nobody else wants to open what they hold. */
   readonly stayOpen: boolean;
+  /** Servers elsewhere, with connections that stay. One that is down keeps no other waiting. */
+  readonly remote: readonly Sink[];
   /** Show the accounting, and the database where it is made from the lake. */
   complete(state: ResultsState): Promise<void>;
   /** Delete files that nothing needs; once a day is enough. */
@@ -97,7 +100,7 @@ export function makeSinks(
   });
   return {
     ...own,
-    all: [...own.all, ...remote],
+    remote,
     async close() {
       await own.close();
       await closeAll(remote);
@@ -121,10 +124,11 @@ function fileSinks(
       const kept = chosen(layouts, node);
       return duckdbSink({ file: databaseFile, pipeline: definition.name, layouts: kept });
     });
-  const all = [...lakes, ...databases];
+  const own = [...lakes, ...databases];
   return {
-    all,
+    own,
     stayOpen: false,
+    remote: [],
     async complete({ accounting }) {
       if (accounting === null) return;
       for (const database of databases) {
@@ -134,7 +138,7 @@ function fileSinks(
     async sweep() {
       for (const lake of lakes) await withSink(lake, () => lake.vacuum());
     },
-    close: () => closeAll(all),
+    close: () => closeAll(own),
   };
 }
 
@@ -161,8 +165,9 @@ function bucketSinks(
     tempDir: places.lake.tempDir,
   });
   return {
-    all: [lake],
+    own: [lake],
     stayOpen: true,
+    remote: [],
     async complete({ sequence, accounting }) {
       await snapshot.publish({ sequence, accounting, tables: lake.tables() });
     },
@@ -202,53 +207,79 @@ function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] 
   });
 }
 
-/** Brings every sink up to the publisher; returns the sequence that all of them have. */
+/** What came of sinks that are down, by sink; the others go on without them. */
+export type DownSinks = Map<Sink, unknown>;
+
+/**
+ * Brings every sink up to the publisher that is not down; a remote one that fails is, from then on.
+ * Throws when another one fails, or a remote one is of another output.
+ */
 export async function applySinks(
   sinks: RunSinks,
   publisher: Publisher,
+  down: DownSinks,
   onTook?: (sink: Sink, sequence: number) => void,
-): Promise<number> {
-  const { sequence, publications, trimmedThrough } = publisher.state;
-  for (const sink of sinks.all) {
-    const taken = await sink.open();
+): Promise<void> {
+  const { sequence, publications } = publisher.state;
+  const bringUp = async (sink: Sink) => {
+    const taken = await openSink(sink, publisher);
+    if (taken < sequence) await sink.apply(batches(taken), sequence);
+    onTook?.(sink, sequence);
+  };
+  for (const sink of sinks.own) {
     try {
-      if (taken < trimmedThrough) throw lostProgress(sink.name, taken, trimmedThrough);
-      if (taken > sequence) throw lostState(sink.name, taken, sequence);
-      if (taken < sequence) await sink.apply(batches(taken), sequence);
-      onTook?.(sink, sequence);
+      await bringUp(sink);
     } finally {
       if (!sinks.stayOpen) await sink.close();
     }
   }
-  return sequence;
+  for (const sink of sinks.remote) {
+    if (down.has(sink)) continue;
+    await bringUp(sink).catch((error) => {
+      if (isLost(error)) throw error;
+      down.set(sink, error);
+    });
+  }
 
   async function* batches(after: number): AsyncGenerator<Publication> {
     for (const entry of publications) {
       if (entry.sequence <= after) continue;
       const batch = await publisher.batchOf(entry);
-      const { sequence, table, committedAtMs } = entry;
-      yield { sequence, table, batch, committedAtMs };
+      yield { sequence: entry.sequence, table: entry.table, batch };
     }
   }
 }
 
+/** What the sink has taken, which is of this output. */
+export async function openSink(sink: Sink, { state }: Publisher): Promise<number> {
+  const taken = await sink.open();
+  if (taken < state.trimmedThrough) throw lostProgress(sink.name, taken, state.trimmedThrough);
+  if (taken > state.sequence) throw lostState(sink.name, taken, state.sequence);
+  return taken;
+}
+
+/** A sink and the output's state are not of one time: nobody may go on. */
+class LostError extends MillpondError {}
+
+export const isLost = (error: unknown): boolean => error instanceof LostError;
+
 function lostProgress(sink: string, taken: number, trimmedThrough: number): MillpondError {
-  return new MillpondError(
+  return new LostError(
     "OUTPUT",
     `the ${sink} sink stands at publication ${taken}, but had taken ${trimmedThrough}: its files ` +
-      "were removed or replaced, and what it had is not kept elsewhere. Restore them, or process " +
-      "the input again into a new --out",
+      "or tables were removed or replaced, and what it had is not kept elsewhere. Restore them, " +
+      "or process the input again into a new output",
   );
 }
 
 /** Also what one who is overtaken meets, which then reads the newer state and goes on. */
-export function lostState(sink: string, taken: number, sequence: number): MillpondError {
-  return new MillpondError(
+function lostState(sink: string, taken: number, sequence: number): MillpondError {
+  return new LostError(
     "INVARIANT",
     `the ${sink} sink has taken publication ${taken}, but the state knows of ${sequence} only: ` +
-      "the state was restored to an earlier time, or removed, and the results were not. Restore " +
-      "both to one time, and Kafka's consumer group too, or process the input again into a new " +
-      "output",
+      "the state was restored to an earlier time, or removed, and the results were not; or the " +
+      "sink has the results of another output. Restore both to one time, and Kafka's consumer " +
+      "group too, or process the input again into a new output, with a schema or topic of its own",
   );
 }
 

@@ -12,13 +12,14 @@ import { referencedKeys } from "../commit/publisher-state.js";
 import type { PipelineDefinition, TableNode } from "../define/definition.js";
 import type { StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
+import type { Sink } from "../sinks/sink.js";
 import { type AccountingRow, accountingRows, checkAccounting } from "./accounting.js";
 import { awaitedFrom } from "./awaited.js";
 import { nextStep, type StepBounds } from "./backlog.js";
 import { goneSource } from "./gone-source.js";
 import { metaOf } from "./partition-meta.js";
 import { PartitionRun } from "./partition-run.js";
-import { applySinks, lostState, type RunSinks } from "./run-sinks.js";
+import { applySinks, type DownSinks, isLost, openSink, type RunSinks } from "./run-sinks.js";
 import { partitionPrefix, publisherId } from "./runner.js";
 
 /**
@@ -26,6 +27,12 @@ import { partitionPrefix, publisherId } from "./runner.js";
  * is what it publishes, at most as many bytes.
  */
 const STEP: StepBounds = { bytesMax: 64 * 1024 * 1024, entriesMax: 2_000 };
+/**
+ * What the publisher keeps for a sink that is down; the rest waits in the partitions' outboxes, and
+ * when those are full, in Kafka. Its state, written every round, names each publication.
+ */
+const WAITING_PUBLICATIONS_MAX = 2_000;
+const WAITING_BYTES_MAX = 1024 * 1024 * 1024;
 /** Another one that is faster so often does the work: leave it to it. */
 const CONFLICTS_MAX = 3;
 /** A processor at work may move a partition while it is flushed. */
@@ -92,8 +99,8 @@ export class SinkRounds {
   report = newReport();
   readonly #options: SinkRoundsOptions;
   #publisher: Publisher;
-  /** By sink: the last publication that it is known to have taken. */
-  readonly #tookUpTo = new Map<string, number>();
+  /** The last publication that each is known to have taken. */
+  readonly #tookUpTo = new Map<Sink, number>();
   /** When a live table was last published, by this process's clock. */
   readonly #updatedAtMs = new Map<string, number>();
   #completed = "";
@@ -136,7 +143,8 @@ export class SinkRounds {
   async #rounds(request: RoundsRequest, report: RoundsReport): Promise<void> {
     const publisher = this.#publisher;
     await publisher.load();
-    let tookUpTo = await this.#sinksTookUpTo();
+    const down: DownSinks = new Map();
+    await this.#openSinks(down);
     if (request.flush) await this.#flushPartitions();
     else if (request.tick) await this.#updateQuietPartitions();
     for (;;) {
@@ -146,20 +154,24 @@ export class SinkRounds {
       const step = nextStep(facts, publisher.state.taken, bounds);
       noteWaiting(report, facts, publisher.state.taken);
       const commits = newCommits(step.partitions, publisher.state.taken);
+      if (isFull(publisher, this.#tookUpToMin())) {
+        await this.#applySinks(down);
+        throwFirst(down);
+      }
+      const before = Math.max(0, ...this.#tookUpTo.values());
       const startedAtMs = Date.now();
       const due = this.#dueUpdates(startedAtMs);
       const flushesAll = request.flush && step.isLast;
       await publisher.round({
         partitions: step.partitions,
         flush: (table) => flushesAll || due.has(table),
-        sinksTookUpTo: tookUpTo,
+        sinksTookUpTo: this.#tookUpToMin(),
         bytesMax: bounds.bytesMax,
         awaitedFrom: (table) => this.#awaitedFrom(table, step.partitions),
       });
       // A round that was overtaken or failed does not cost a live table its turn.
       for (const table of due) this.#updatedAtMs.set(table, startedAtMs);
-      const before = tookUpTo;
-      tookUpTo = await this.#applySinks();
+      await this.#applySinks(down);
       noteRows(report, publisher, before);
       report.rounds += 1;
       report.commitToVisibleMs.push(...commits.map((atMs) => Date.now() - atMs));
@@ -167,24 +179,55 @@ export class SinkRounds {
       const isLast = step.isLast && !publisher.isBehind;
       if (isLast || !hasTime(request, report)) {
         report.outcome = isLast ? "done" : "outOfTime";
-        await this.#complete(tookUpTo, isLast ? facts : null, request);
+        await this.#complete(publisher.state.sequence, isLast ? facts : null, request);
         break;
       }
     }
-    report.pending = publisher.state.sequence - tookUpTo;
+    report.pending = publisher.state.sequence - this.#tookUpToMin();
     this.#notePending(report);
     if (request.tick && report.outcome === "done") await this.#sweepIfDue();
+    throwFirst(down);
   }
 
-  #applySinks(): Promise<number> {
-    return applySinks(this.#options.sinks, this.#publisher, ({ name }, sequence) => {
-      this.#tookUpTo.set(name, sequence);
+  /** Also finds out what each has taken; of one that is down, what it is known to have. */
+  async #openSinks(down: DownSinks): Promise<void> {
+    const { sinks } = this.#options;
+    const publisher = this.#publisher;
+    const { trimmedThrough } = publisher.state;
+    for (const sink of sinks.own) {
+      try {
+        // Before anything is published: afterwards new results could seem to be among those taken.
+        this.#tookUpTo.set(sink, await openSink(sink, publisher));
+      } finally {
+        if (!sinks.stayOpen) await sink.close();
+      }
+    }
+    for (const sink of sinks.remote) {
+      try {
+        this.#tookUpTo.set(sink, await openSink(sink, publisher));
+      } catch (error) {
+        // Whether it has another output's results is only known once it was seen.
+        if (isLost(error) || trimmedThrough === 0) throw error;
+        this.#tookUpTo.set(sink, Math.max(trimmedThrough, this.#tookUpTo.get(sink) ?? 0));
+        down.set(sink, error);
+      }
+    }
+  }
+
+  #applySinks(down: DownSinks): Promise<void> {
+    return applySinks(this.#options.sinks, this.#publisher, down, (sink, sequence) => {
+      this.#tookUpTo.set(sink, sequence);
     });
+  }
+
+  /** What every sink has taken; 0 without sinks. */
+  #tookUpToMin(): number {
+    return this.#tookUpTo.size === 0 ? 0 : Math.min(...this.#tookUpTo.values());
   }
 
   #notePending({ pendingBySink }: RoundsReport): void {
     const { sequence } = this.#publisher.state;
-    for (const [name, taken] of this.#tookUpTo) pendingBySink[name] = sequence - taken;
+    for (const [{ name }, taken] of this.#tookUpTo) pendingBySink[name] = sequence - taken;
   }
 
   /** For the metrics of a failure; why it failed is known, and what else does is no news. */
@@ -218,25 +261,6 @@ export class SinkRounds {
     if (!mayBe) return false;
     const item = await this.#options.checkpoints.read(publisherId(this.#options.definition.name));
     return (item?.generation ?? 0) > loadedGeneration;
-  }
-
-  /** What every sink has taken; 0 without sinks that tell. */
-  async #sinksTookUpTo(): Promise<number> {
-    const { sinks } = this.#options;
-    const { sequence } = this.#publisher.state;
-    const sequences: number[] = [];
-    for (const sink of sinks.all) {
-      try {
-        const taken = await sink.open();
-        // Before anything is published: afterwards new results could seem to be among those taken.
-        if (taken > sequence) throw lostState(sink.name, taken, sequence);
-        this.#tookUpTo.set(sink.name, taken);
-        sequences.push(taken);
-      } finally {
-        if (!sinks.stayOpen) await sink.close();
-      }
-    }
-    return sequences.length === 0 ? 0 : Math.min(...sequences);
   }
 
   async #partitions(): Promise<PartitionFacts[]> {
@@ -446,6 +470,17 @@ function noteRows(report: RoundsReport, { state }: Publisher, sequence: number):
     report.publishedRows += rows;
     report.rowsByTable[table] = (report.rowsByTable[table] ?? 0) + rows;
   }
+}
+
+/** Whether so much waits for a sink that is down that nothing more is published (I6). */
+function isFull({ state }: Publisher, tookUpTo: number): boolean {
+  const waiting = state.publications.filter(({ sequence }) => sequence > tookUpTo);
+  const bytes = waiting.reduce((sum, { place }) => sum + place.length, 0);
+  return waiting.length >= WAITING_PUBLICATIONS_MAX || bytes >= WAITING_BYTES_MAX;
+}
+
+function throwFirst(down: DownSinks): void {
+  for (const error of down.values()) throw error;
 }
 
 function sweepTimes(attributes: Readonly<Record<string, unknown>>) {

@@ -108,8 +108,9 @@ export function sinksOf(
   results: SimulatedResults,
 ): RunSinks {
   return {
-    all: results.stores.map((tables, index) => sinkOf(world, process, tables, index)),
+    own: results.stores.map((tables, index) => sinkOf(world, process, tables, index)),
     stayOpen: true,
+    remote: [],
     complete: ({ accounting }) =>
       world.call(process, {
         what: "show the accounting",
