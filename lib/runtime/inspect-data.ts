@@ -78,8 +78,7 @@ export async function inspectData(out: string): Promise<InspectReport> {
   };
 }
 
-/** Every partition that the output has a checkpoint of. */
-export /** By stream, then by partition. */
+/** By stream, then by partition. */
 export async function storedPartitions(
   paths: OutputPaths,
   definition: PipelineDefinition,
@@ -102,7 +101,10 @@ export async function storedPartitions(
   return found.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
 }
 
-export async function publisherState(paths: OutputPaths, manifest: Manifest): Promise<PublisherState> {
+export async function publisherState(
+  paths: OutputPaths,
+  manifest: Manifest,
+): Promise<PublisherState> {
   const publisher = new Publisher({
     checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
