@@ -13,6 +13,7 @@ interface RunFlags {
   readonly flush: boolean;
   readonly batchSize: number;
   readonly workers: number;
+  readonly speed?: number;
   readonly set: ReadonlyMap<string, string>;
   readonly json?: boolean;
 }
@@ -22,10 +23,15 @@ Input: a file, or a directory of .ndjson, .jsonl, .json, .csv (each also .gz) or
 Each file is one partition; record i of a file is offset i. Running again continues from the
 checkpoints: new files and appended lines are read, nothing is counted twice.
 
+--speed replays the input: records are read when their event time has come on a clock that runs so
+many times as fast, and results show up as they are published. They end up the same. A gap in the
+data is waited for up to a minute.
+
 Examples:
   $ millpond run pipelines/flights.ts --input data/nycflights13/flights --out out/flights
   $ millpond run shop.ts --input orders=orders/ --input clicks=clicks/ --out out/shop
   $ millpond run shop.ts --input events/ --out out/shop --set gap_minutes=20 --workers 2
+  $ millpond run shop.ts --input events/ --out out/replay --speed 60x
 `;
 
 export function runCommand(): Command {
@@ -45,6 +51,12 @@ export function runCommand(): Command {
         .default(10_000),
     )
     .addOption(new Option("--workers <n>", "threads to use").argParser(positive).default(1))
+    .addOption(
+      new Option(
+        "--speed <x>",
+        "replay: event time passes x times as fast as the clock, as 60 or 60x",
+      ).argParser(speed),
+    )
     .option(
       "--set <name=value>",
       "override a parameter that the pipeline declares",
@@ -57,6 +69,9 @@ export function runCommand(): Command {
 }
 
 async function run(file: string, flags: RunFlags): Promise<void> {
+  if (flags.speed !== undefined && flags.workers > 1) {
+    throw new MillpondError("USAGE", "--speed replays in one thread: leave out --workers");
+  }
   const { runPipeline } = await import("../runtime/run-pipeline.js");
   const pipeline = await loadPipeline(file, flags.set);
   const inputs = inputsByStream(
@@ -76,6 +91,7 @@ async function run(file: string, flags: RunFlags): Promise<void> {
       flush: flags.flush,
       batchSize: flags.batchSize,
       workers: flags.workers,
+      ...(flags.speed === undefined ? {} : { speed: flags.speed }),
       pipelineFile: file,
       overrides: flags.set,
       onProgress: (facts) => progress.update(facts),
@@ -137,6 +153,14 @@ function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMa
   const at = value.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
   return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
+}
+
+const SPEED_MAX = 1e9;
+
+function speed(value: string): number {
+  const number = Number(value.replace(/x$/i, ""));
+  if (number > 0 && number <= SPEED_MAX) return number;
+  throw new InvalidArgumentError("expected how many times as fast, as 60 or 0.5x.");
 }
 
 const WHOLE_MAX = 1_000_000;

@@ -76,6 +76,11 @@ export class PartitionRun {
     this.noteProgress(this.reader);
   }
 
+  /** Of a replay: the event time of the next record, epoch ms; -Infinity when it is due anyway. */
+  async nextEventMs(): Promise<number> {
+    return (await this.reader?.nextEventMs?.()) ?? Number.NEGATIVE_INFINITY;
+  }
+
   /** Folds the next slice, and commits once there is enough; false at the end of the input. */
   async step(recordsMax: number): Promise<boolean> {
     const reader = this.reader!;

@@ -1,8 +1,9 @@
 /** Moves a set of partitions forward in this thread, the one that lags most first. */
-
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ObjectStore } from "../commit/ports.js";
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
+import { pacedSource, type ReplayClock } from "../sources/paced.js";
 import type { PartitionSource } from "../sources/source.js";
 import { FileCheckpointStore } from "../stores/files.js";
 import type { OutputPaths } from "./output.js";
@@ -43,6 +44,8 @@ export interface LocalRunnerOptions {
   readonly batchSize: number;
   /** Length of a turn; `TURN_MS` by default. */
   readonly turnMs?: number;
+  /** A replay: records are read when their event time has come. */
+  readonly clock?: ReplayClock | undefined;
   /** Called after every slice. */
   readonly onSlice?: () => void;
 }
@@ -72,8 +75,9 @@ export class LocalRunner implements Runner {
     const checkpoints = new FileCheckpointStore(options.paths.checkpoints);
     this.runs = options.partitions.map(({ program, source }) => {
       const id = partitionId(options.pipeline, program.stream.name, source.partition);
-      const { definitionHash, objects } = options;
-      return new PartitionRun({ program, source, checkpoints, objects, id, definitionHash });
+      const { definitionHash, objects, clock } = options;
+      const read = clock === undefined ? source : pacedSource(source, clock, program.decoder);
+      return new PartitionRun({ program, source: read, checkpoints, objects, id, definitionHash });
     });
     this.waiting = [...this.runs];
   }
@@ -92,8 +96,8 @@ export class LocalRunner implements Runner {
         await run.open();
         this.active.add(run);
       }
-      const run = this.lagging();
-      if (run === null) return { ended: true };
+      const run = await this.next(until);
+      if (run === null) break;
       if (!(await this.advance(run))) {
         await run.close();
         this.active.delete(run);
@@ -108,7 +112,7 @@ export class LocalRunner implements Runner {
     do {
       if (!(await run.step(this.options.batchSize))) return false;
       this.options.onSlice?.();
-    } while (run.hasPending);
+    } while (run.hasPending && this.options.clock === undefined);
     return true;
   }
 
@@ -146,6 +150,23 @@ export class LocalRunner implements Runner {
 
   private release(taken: Readonly<Record<string, number>>): void {
     for (const run of this.runs) run.releaseUpTo = taken[run.id] ?? 0;
+  }
+
+  /** The partition whose turn it is; null if there is none, or nothing is due before `until`. */
+  private async next(until: number): Promise<PartitionRun | null> {
+    const { clock } = this.options;
+    if (clock === undefined) return this.lagging();
+    let first: PartitionRun | null = null;
+    let eventMs = Number.POSITIVE_INFINITY;
+    for (const run of this.active) {
+      const dueAt = await run.nextEventMs();
+      if (first === null || dueAt < eventMs) [first, eventMs] = [run, dueAt];
+    }
+    if (first === null) return null;
+    const leftMs = Math.max(0, until - performance.now());
+    const waitMs = clock.boundedWaitMs(eventMs);
+    await sleep(Math.ceil(Math.min(waitMs, leftMs)));
+    return waitMs > leftMs ? null : first;
   }
 
   /** Keeping partitions together in event time keeps few windows waiting for each other. */

@@ -22,6 +22,11 @@ export interface PartitionReader {
    * until the next call.
    */
   read(recordsMax: number): Promise<Slice | null>;
+  /**
+   * Replays only: the event time, epoch ms, at which the next record is due; -Infinity for now, or
+   * at the end. `read` is for when that time has come.
+   */
+  nextEventMs?(): Promise<number>;
   /** Position after the last slice returned; give it to `open` to continue there. */
   position(): SourcePosition;
   close(): Promise<void>;
