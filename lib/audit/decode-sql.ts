@@ -24,6 +24,8 @@ const ISO_INSTANT =
   "^([0-9]{4}-[0-9]{2}-[0-9]{2})" +
   "(?:[Tt ]([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\\.([0-9]+))?)?" +
   "([Zz]|([+-])([01][0-9]|2[0-3]):?([0-5][0-9])?)?)?$";
+const USUAL_INSTANT =
+  "^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,3})?Z$";
 const ISO_GROUPS = "['d', 'h', 'mi', 's', 'f', 'z', 'sign', 'zh', 'zm']";
 const EXACT = "DECIMAL(38,9)";
 const INSTANT_MS_MAX = "8640000000000000";
@@ -39,7 +41,7 @@ export function decodeSql(stream: StreamNode, source: string): string {
   const values: string[] = [];
   const reasons: string[] = [];
   for (const [index, field] of stream.fields.entries()) {
-    const { value, reason } = fieldSql(field, at);
+    const { value, reason } = fieldSql(field, at, `m${index}`);
     values.push(`${value} AS ${quoteName(field.name)}`);
     reasons.push(`${reason} AS __reason${index}`);
   }
@@ -56,9 +58,43 @@ export function decodeSql(stream: StreamNode, source: string): string {
       SELECT p, o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault,
         json_extract(doc, ${list})::VARCHAR[] AS j, json_extract_string(doc, ${list}) AS s
       FROM checked),
-    fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM extracted)
+    ${instantsSql(stream.fields, at)},
+    fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM instants)
     SELECT p AS __p, o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names} FROM fields`;
 }
+
+/**
+ * Parsing an instant costs more than all else of a record, so it is done once, and the usual form
+ * (in UTC, at most milliseconds) is left to DuckDB's own cast: its result is column `m<field>`.
+ */
+function instantsSql(
+  fields: readonly FieldNode[],
+  at: (path: readonly string[]) => number,
+): string {
+  const texts = fields.flatMap((field, index) =>
+    isIso(field) && field.type.kind === "timestamp"
+      ? [{ index, field, text: `s[${at(field.path)}]` }]
+      : [],
+  );
+  const usual = texts.map(
+    ({ index, text }) => `, CASE WHEN regexp_matches(${text}, ${quoteText(USUAL_INSTANT)})
+        THEN epoch_ms(TRY_CAST(${text} AS TIMESTAMPTZ)) END AS u${index}`,
+  );
+  const groups = texts.map(
+    ({ index, text }) => `, CASE WHEN u${index} IS NULL
+        THEN regexp_extract(${text}, ${quoteText(ISO_INSTANT)}, ${ISO_GROUPS}) END AS g${index}`,
+  );
+  const instants = texts.map(
+    ({ index, field }) => `, CASE WHEN u${index} IS NOT NULL THEN u${index}
+        ELSE ${isoMsSql(`g${index}`, formatOf(field))} END AS m${index}`,
+  );
+  return `usual AS (SELECT *${usual.join("")} FROM extracted),
+    parts AS (SELECT *${groups.join("")} FROM usual),
+    instants AS (SELECT *${instants.join("")} FROM parts)`;
+}
+
+const formatOf = (field: FieldNode): TimestampFormat => field.format ?? { kind: "iso" };
+const isIso = (field: FieldNode): boolean => formatOf(field).kind === "iso";
 
 function failedCheckSql(stream: StreamNode): string {
   const columns = new Map<string, ColumnType>(stream.fields.map((f) => [f.name, f.type]));
@@ -101,10 +137,11 @@ function allPaths(fields: readonly FieldNode[]): string[] {
 function fieldSql(
   field: FieldNode,
   at: (path: readonly string[]) => number,
+  instant: string,
 ): { value: string; reason: string } {
   const index = at(field.path);
   const json = `j[${index}]`;
-  const { isKind, value } = valueSql(field, json, `s[${index}]`);
+  const { isKind, value } = valueSql(field, json, `s[${index}]`, instant);
   const fallback =
     field.default === undefined || field.type.kind !== scalarOf(field.type).kind
       ? "NULL"
@@ -132,10 +169,18 @@ const scalarOf = (type: ColumnType): ScalarType => {
   return type;
 };
 
-function valueSql(field: FieldNode, json: string, text: string): ValueSql {
-  if (field.type.kind !== "list") return scalarSql(field, scalarOf(field.type), json, text);
+function valueSql(field: FieldNode, json: string, text: string, instant: string): ValueSql {
+  if (field.type.kind !== "list") {
+    return scalarSql(field, scalarOf(field.type), { json, text, instant });
+  }
   const elements = `json_extract(${json}, '$[*]')`;
-  const element = scalarSql(field, field.type.element, "e::VARCHAR", "json_extract_string(e, '$')");
+  const item = "json_extract_string(e, '$')";
+  const groups = `regexp_extract(${item}, ${quoteText(ISO_INSTANT)}, ${ISO_GROUPS})`;
+  const element = scalarSql(field, field.type.element, {
+    json: "e::VARCHAR",
+    text: item,
+    instant: isoMsSql(`(${groups})`, formatOf(field)),
+  });
   const parsed = `list_transform(${elements}, lambda e: ${element.value})`;
   const kinds = `list_transform(${elements}, lambda e: coalesce(${element.isKind}, false))`;
   return {
@@ -145,7 +190,14 @@ function valueSql(field: FieldNode, json: string, text: string): ValueSql {
   };
 }
 
-function scalarSql(field: FieldNode, type: ScalarType, json: string, text: string): ValueSql {
+/** A JSON value in SQL: as JSON, as text, and the instant that the text is. */
+interface JsonSql {
+  readonly json: string;
+  readonly text: string;
+  readonly instant: string;
+}
+
+function scalarSql(field: FieldNode, type: ScalarType, { json, text, instant }: JsonSql): ValueSql {
   const isNumber = `regexp_matches(${json}, '^-?[0-9]')`;
   const exact = `TRY_CAST(${json} AS ${EXACT})`;
   switch (type.kind) {
@@ -173,10 +225,10 @@ function scalarSql(field: FieldNode, type: ScalarType, json: string, text: strin
       return { isKind: isNumber, value: `CASE WHEN ${isExact} THEN ${value} END` };
     }
     case "timestamp": {
-      const format = field.format ?? { kind: "iso" };
+      const format = formatOf(field);
       if (format.kind === "iso") {
-        const ms = isoMsSql(text, format);
-        return { isKind: `(starts_with(${json}, '"') AND ${ms} IS NOT NULL)`, value: inRange(ms) };
+        const isKind = `(starts_with(${json}, '"') AND ${instant} IS NOT NULL)`;
+        return { isKind, value: inRange(instant) };
       }
       return { isKind: isNumber, value: inRange(epochMsSql(exact, format.kind)) };
     }
@@ -186,9 +238,11 @@ function scalarSql(field: FieldNode, type: ScalarType, json: string, text: strin
 const inRange = (ms: string): string =>
   `CASE WHEN abs(${ms}) <= ${INSTANT_MS_MAX} THEN (${ms})::BIGINT END`;
 
-/** Whole seconds plus the first three digits of the fraction: floored, before 1970 too. */
-function isoMsSql(text: string, format: TimestampFormat): string {
-  const m = `(regexp_extract(${text}, ${quoteText(ISO_INSTANT)}, ${ISO_GROUPS}))`;
+/**
+ * Of the groups of an instant: whole seconds plus the first three digits of the fraction, which is
+ * floored, before 1970 too.
+ */
+function isoMsSql(m: string, format: TimestampFormat): string {
   const number = (group: string): string => `coalesce(TRY_CAST(${m}.${group} AS BIGINT), 0)`;
   const day = `epoch_ms(TRY_CAST(${m}.d AS DATE)::TIMESTAMP)`;
   const time = `${number("h")} * 3600000 + ${number("mi")} * 60000 + ${number("s")} * 1000`;
