@@ -26,7 +26,14 @@ import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { keepReferences, type LoadedReferences, loadReferences } from "./references.js";
-import { applySinks, localPlaces, makeSinks, type RunSinks, storedRowCounts } from "./run-sinks.js";
+import {
+  applySinks,
+  type DownSinks,
+  localPlaces,
+  makeSinks,
+  type RunSinks,
+  storedRowCounts,
+} from "./run-sinks.js";
 import {
   LocalRunner,
   type PartitionProgress,
@@ -156,6 +163,8 @@ class Run {
     await this.publisher.load();
     await this.publisher.sweep();
     await this.sinks.sweep();
+    // A server that holds another output's results is to be refused before anything is published.
+    if (this.sinks.remote.length > 0) await this.takeSinks();
     this.runners = await this.startRunners(partitions);
     try {
       const recordsBefore = sumOfRecords(await this.storedCounters());
@@ -170,6 +179,7 @@ class Run {
       return { out: this.paths.dir, accounting, records, warnings: this.allWarnings(), aborted };
     } finally {
       for (const runner of this.runners) await runner.close();
+      await this.sinks.close();
     }
   }
 
@@ -221,7 +231,10 @@ class Run {
   }
 
   private async takeSinks(): Promise<void> {
-    this.sinksTookUpTo = await applySinks(this.sinks, this.publisher);
+    const down: DownSinks = new Map();
+    await applySinks(this.sinks, this.publisher, down);
+    for (const error of down.values()) throw error;
+    this.sinksTookUpTo = this.publisher.state.sequence;
   }
 
   private async finish(aborted: boolean): Promise<AccountingRow[]> {
