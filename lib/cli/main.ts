@@ -7,11 +7,14 @@ import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
 import { inspectCommand } from "./inspect.js";
+import { monitorCommand } from "./monitor.js";
+import { produceCommand } from "./produce.js";
 import { queryCommand } from "./query.js";
 import { readCommand } from "./read.js";
 import { reportCommand } from "./report.js";
 import { runCommand } from "./run.js";
 import { simulateCommand } from "./simulate.js";
+import { tailCommand } from "./tail.js";
 
 const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   USAGE: 2,
@@ -45,6 +48,7 @@ Exit codes:
   5    storage failed, or a limit was reached
   6    numbers that must add up do not
   7    the query was refused or failed
+  8    an alert of monitor --once rings
   70   unexpected error (a bug: report it)
   130  stopped by Ctrl-C
 
@@ -92,9 +96,12 @@ function program(json: boolean): Command {
     auditCommand(),
     reportCommand(),
     simulateCommand(),
+    produceCommand(),
+    tailCommand(),
     demoCommand(),
     costCommand(),
     devCommand(),
+    monitorCommand(),
   ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));
   return root;

@@ -90,6 +90,24 @@ export function makeProducer(options: ProducerOptions): ProducerHandler {
   };
 }
 
+/**
+ * Sends a simulator's records to a topic, as the handler does to a stream's. Ends early when the
+ * context has no time left.
+ *
+ * @example
+ * await sendSimulated({ simulator: "sensors", events: 600, rate: 10 }, "readings", producer, context);
+ */
+export async function sendSimulated(
+  request: ProducerRequest,
+  topic: string,
+  producer: KafkaProducer,
+  context: InvocationContext,
+): Promise<ProducerResponse> {
+  const { request: checked, invokedAtMs } = producerRequest(request, undefined, Date.now());
+  const explicit = withTimes(checked, invokedAtMs);
+  return new Run(explicit, topic, context).send(simulated(explicit), producer);
+}
+
 function target(
   { definition }: Pipeline,
   request: ProducerRequest,

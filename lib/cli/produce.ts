@@ -1,0 +1,100 @@
+/** `millpond produce`: simulated events into a Kafka topic, at a pace. */
+import { Command, InvalidArgumentError, Option } from "commander";
+import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
+
+interface Flags {
+  readonly bootstrap?: string;
+  readonly simulate: Simulation;
+  readonly events?: number;
+  readonly rate?: number;
+  readonly partitions: number;
+  readonly seed: number;
+  readonly late: number;
+  readonly duplicates: number;
+  readonly malformed: number;
+  readonly json?: boolean;
+}
+
+const HELP = `
+Sends at --rate until Ctrl-C, or --events as fast as Kafka takes them, dated up to now. A topic that
+is missing is made. Events come with their key, so that a sensor's or user's are in one partition.
+
+Examples:
+  $ millpond produce readings --simulate sensors
+  $ millpond produce readings --simulate sensors --events 20000 --late 0.01 --duplicates 0.01 \\
+      --malformed 0.002
+`;
+
+/** Without --events: more than anyone waits for. */
+const EVENTS_ENDLESS = 1_000_000_000;
+const RATE_DEFAULT = 10;
+
+export function produceCommand(): Command {
+  return new Command("produce")
+    .description("send simulated events to a Kafka topic")
+    .argument("<topic>", "the topic to send to")
+    .addOption(
+      new Option("--simulate <simulator>", "what to send")
+        .choices(SIMULATIONS)
+        .makeOptionMandatory(),
+    )
+    .option("--bootstrap <h:p,…>", "brokers; MILLPOND_BOOTSTRAP or localhost:9092 by default")
+    .option("--rate <n>", `a second; ${RATE_DEFAULT} without --events`, number)
+    .option("--events <n>", "records to send; duplicates come on top", number)
+    .option("--partitions <n>", "of a topic that is missing", number, 4)
+    .option("--seed <s>", "seed of the randomness", number, 1)
+    .option("--late <p>", "share of events 3 to 10 minutes late", number, 0)
+    .option("--duplicates <p>", "share of events sent twice, within a minute", number, 0)
+    .option("--malformed <p>", "share of records that cannot be read", number, 0)
+    .option("--json", "what was sent as one JSON object")
+    .addHelpText("after", HELP)
+    .action(produce);
+}
+
+async function produce(topic: string, flags: Flags): Promise<void> {
+  const { sendSimulated } = await import("../handlers/producer.js");
+  const { connectKafka } = await import("../sources/kafka/kafkajs-client.js");
+  const { kafkaSettings } = await import("../sources/kafka/settings.js");
+  const { bootstrapOf } = await import("./tail-run.js");
+  const settings = await kafkaSettings({ ...process.env, ...bootstrapOf(flags.bootstrap) });
+  const { simulate: simulator, seed, late, duplicates, malformed } = flags;
+  const rate = flags.rate ?? (flags.events === undefined ? RATE_DEFAULT : undefined);
+  const events = flags.events ?? EVENTS_ENDLESS;
+  const request = { simulator, events, seed, late, duplicates, malformed };
+  const client = await connectKafka(settings);
+  try {
+    await client.createTopic(topic, { partitions: flags.partitions });
+    const producer = await client.producer();
+    try {
+      if (flags.events === undefined) {
+        const pace = `${rate} ${simulator} events a second`;
+        process.stderr.write(`sending ${pace} to ${topic}; Ctrl-C ends it\n`);
+      }
+      const paced = { ...request, ...(rate !== undefined && { rate }) };
+      const { sent } = await sendSimulated(paced, topic, producer, untilStopped());
+      const text = `sent ${sent.toLocaleString("en-US")} records to ${topic}`;
+      process.stdout.write(`${flags.json === true ? JSON.stringify({ topic, sent }) : text}\n`);
+    } finally {
+      await producer.close();
+    }
+  } finally {
+    await client.close();
+  }
+}
+
+/** Time that ends with Ctrl-C; a second one is in earnest. */
+function untilStopped(): { getRemainingTimeInMillis(): number } {
+  let remainingMs = Number.POSITIVE_INFINITY;
+  const stop = () => {
+    if (remainingMs === 0) process.exit(130);
+    remainingMs = 0;
+  };
+  process.on("SIGINT", stop).on("SIGTERM", stop);
+  return { getRemainingTimeInMillis: () => remainingMs };
+}
+
+function number(value: string): number {
+  const found = value.trim() === "" ? Number.NaN : Number(value);
+  if (Number.isNaN(found)) throw new InvalidArgumentError("Give a number.");
+  return found;
+}
