@@ -200,6 +200,7 @@ export class SnowflakeSession {
   }
 
   async #execute(sqlText: string): Promise<Answer> {
+    if (this.#isSilent) throw silent(this.#statementMsMax, firstWords(sqlText));
     const timedOut = () => {
       this.#isSilent = true;
     };
@@ -253,13 +254,7 @@ function within<T>(
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
       onTimeout();
-      reject(
-        new MillpondError(
-          "STORAGE",
-          `Snowflake (${what}) did not answer in ${msMax} ms. Check that it can be reached from ` +
-            "here; what was not taken is taken when it answers again.",
-        ),
-      );
+      reject(silent(msMax, what));
     }, msMax);
     const done: Done<T> = (error, value) => {
       clearTimeout(timer);
@@ -273,6 +268,14 @@ function within<T>(
       reject(snowflakeError(what, error));
     }
   });
+}
+
+function silent(msMax: number, what: string): MillpondError {
+  return new MillpondError(
+    "STORAGE",
+    `Snowflake (${what}) did not answer in ${msMax} ms. Check that it can be reached from here; ` +
+      "what was not taken is taken when it answers again.",
+  );
 }
 
 /** Without the cause: the driver's errors carry requests, with the session's token. */

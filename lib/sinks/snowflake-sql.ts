@@ -152,10 +152,8 @@ const inFiles = (files: readonly string[]): string =>
   `${quoteName(FILE_COLUMN)} IN (${files.map(quoteText).join(", ")})`;
 
 export const countStaged = (layout: TableLayout, files: readonly string[]): string =>
-  `SELECT COUNT(*) AS N FROM ${stageName(layout)} WHERE ${inFiles(files)}`;
-
-export const dropStaged = (layout: TableLayout, files: readonly string[]): string =>
-  `DELETE FROM ${stageName(layout)} WHERE ${inFiles(files)}`;
+  `SELECT COUNT(DISTINCT ${quoteName(ROW_COLUMN)}) AS N FROM ${stageName(layout)} ` +
+  `WHERE ${inFiles(files)}`;
 
 /** Whatever is there is applied now, or of somebody who was overtaken. */
 export const emptyStage = (layout: TableLayout): string => `DELETE FROM ${stageName(layout)}`;
@@ -176,11 +174,12 @@ export function applyStaged(
   const values = layout.columns.map((column) => resultValue("S", column)).join(", ");
   const insert = `INSERT INTO ${tableName(layout)} (${names}) SELECT ${values} FROM`;
   const staged = `SELECT * FROM ${stageName(layout)} WHERE ${inFiles(files)}`;
-  if (!isRevised(layout)) return [`${insert} (${staged}) AS S`];
+  const row = quoteName(ROW_COLUMN);
+  const first = (by: string, order: string) =>
+    `(${staged} QUALIFY ROW_NUMBER() OVER (PARTITION BY ${by} ORDER BY ${order}) = 1) AS S`;
+  if (!isRevised(layout)) return [`${insert} ${first(row, row)}`];
   const keys = layout.key.map((key) => quoteName(upperName(key))).join(", ");
-  const latest =
-    `(${staged} QUALIFY ROW_NUMBER() OVER (PARTITION BY ${keys} ` +
-    `ORDER BY REVISION DESC, ${quoteName(ROW_COLUMN)} DESC) = 1) AS S`;
+  const latest = first(keys, `REVISION DESC, ${row} DESC`);
   const remove =
     `DELETE FROM ${tableName(layout)} USING ${latest} WHERE ` +
     layout.key.map((key) => sameKey(layout, key)).join(" AND ");

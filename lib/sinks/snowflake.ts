@@ -80,15 +80,20 @@ class SnowflakeSchema implements Sink {
     const { session, progress } = this.#opened();
     if (lastSequence <= progress.sequence) return;
     const dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-snowflake-"));
-    const files = new SnowflakeFiles(dir, `${progress.id}-${lastSequence}`, (file, folder) =>
+    const run = `${progress.id}-${progress.sequence}-${lastSequence}`;
+    const files = new SnowflakeFiles(dir, run, (file, folder) =>
       session.run(sql.putFile(file, this.#folder(folder))),
     );
     try {
       const known = this.#known(publications, progress.sequence, lastSequence);
       const staged = await files.write(known);
-      for (const table of staged) await this.#load(session, table);
-      await this.#commit(session, progress, lastSequence, staged);
+      await this.#take(session, progress, lastSequence, staged);
       if (staged.length > 0) await session.run(sql.removeFiles(this.#folder("")));
+    } catch (error) {
+      // Another sink that was faster removes the files, or moves the progress, under this one.
+      const now = await this.#readProgress(session).catch(() => progress);
+      if (now.sequence < lastSequence) throw error;
+      this.#progress = now;
     } finally {
       files.close();
       await fs.rm(dir, { recursive: true, force: true });
@@ -122,36 +127,44 @@ class SnowflakeSchema implements Sink {
     }
   }
 
-  /** Until the staging table has each of the files' rows once. */
-  async #load(session: SnowflakeSession, { layout, folder, files, rowCount }: StagedFiles) {
-    let found = 0;
-    // The history of loads prevents double loading; where it was lost, the count tells.
+  async #take(
+    session: SnowflakeSession,
+    progress: Progress,
+    lastSequence: number,
+    staged: readonly StagedFiles[],
+  ): Promise<void> {
+    // The history of loads spares a second one; where rows are gone all the same, it is passed by.
     for (const force of [false, true]) {
-      if (force) await session.run(sql.dropStaged(layout, files));
-      for (let at = 0; at < files.length; at += COPY_FILES_MAX) {
-        const some = files.slice(at, at + COPY_FILES_MAX);
-        await session.run(sql.copyFiles(layout, this.#folder(folder), some, force));
-      }
-      const [row] = await session.rows(sql.countStaged(layout, files));
-      found = Number(row?.N);
-      if (found === rowCount) return;
+      for (const table of staged) await this.#load(session, table, force);
+      if (await this.#commit(session, progress, lastSequence, staged)) return;
     }
-    throw new MillpondError(
-      "CONFLICT",
-      `Snowflake: the staging table of "${layout.name}" has ${found} rows of ${rowCount} that ` +
-        "were loaded. Stop the other run of this pipeline and run again.",
-    );
+    throw conflict(progress.sequence);
   }
 
+  async #load(session: SnowflakeSession, { layout, folder, files }: StagedFiles, force: boolean) {
+    for (let at = 0; at < files.length; at += COPY_FILES_MAX) {
+      const some = files.slice(at, at + COPY_FILES_MAX);
+      await session.run(sql.copyFiles(layout, this.#folder(folder), some, force));
+    }
+  }
+
+  /**
+   * Rows and progress, or false if a staging table lacks rows. Whoever deletes staged rows moves
+   * the progress in the same transaction, so that they stay while this one holds its lock; rows
+   * that are there twice are taken once.
+   */
   async #commit(
     session: SnowflakeSession,
     { id, sequence }: Progress,
     lastSequence: number,
     staged: readonly StagedFiles[],
-  ): Promise<void> {
-    const isFirst = await session.transaction(async () => {
-      if ((await session.run(sql.moveProgress(id, sequence, lastSequence))) !== 1) return false;
-      for (const { layout, files, replaces } of staged) {
+  ): Promise<boolean> {
+    const isDone = await session.transaction(async () => {
+      const moved = await session.run(sql.moveProgress(id, sequence, lastSequence));
+      if (moved !== 1) throw conflict(sequence);
+      for (const { layout, files, rowCount, replaces } of staged) {
+        const [row] = await session.rows(sql.countStaged(layout, files));
+        if (Number(row?.N) !== rowCount) return false;
         for (const statement of sql.applyStaged(layout, files, replaces)) {
           await session.run(statement);
         }
@@ -159,13 +172,8 @@ class SnowflakeSchema implements Sink {
       }
       return true;
     });
-    this.#progress = isFirst ? { id, sequence: lastSequence } : await this.#readProgress(session);
-    if (this.#progress.sequence >= lastSequence) return;
-    throw new MillpondError(
-      "CONFLICT",
-      `Snowflake: another run moved the results from publication ${sequence} to ` +
-        `${this.#progress.sequence} while this one wrote. Stop the other run and run again.`,
-    );
+    if (isDone) this.#progress = { id, sequence: lastSequence };
+    return isDone;
   }
 
   /** Make what is missing in an empty or an own schema; refuse any other. */
@@ -174,9 +182,8 @@ class SnowflakeSchema implements Sink {
     const found = await session.rows("SHOW TABLES");
     const names = new Set(found.map(({ name }) => String(name)));
     if (!names.has(sql.PROGRESS)) {
-      const id = randomUUID().slice(0, 8);
-      await session.run(sql.createProgress(pipeline, id));
       await session.run(`CREATE STAGE IF NOT EXISTS ${sql.FILES}`);
+      await session.run(sql.createProgress(pipeline, randomUUID().slice(0, 8)));
     }
     const [row] = await session.rows(`SELECT PIPELINE, LAYOUTS FROM ${sql.PROGRESS}`);
     if (row?.PIPELINE !== pipeline) {
@@ -197,6 +204,14 @@ class SnowflakeSchema implements Sink {
     const [row] = await session.rows(`SELECT ID, SEQUENCE FROM ${sql.PROGRESS}`);
     return { id: String(row?.ID), sequence: Number(row?.SEQUENCE) };
   }
+}
+
+function conflict(sequence: number): MillpondError {
+  return new MillpondError(
+    "CONFLICT",
+    `Snowflake: another run moved the results beyond publication ${sequence}, or took away what ` +
+      "this one had loaded. Stop the other run and run again.",
+  );
 }
 
 function beyondLast(sequence: number, lastSequence: number): MillpondError {

@@ -4,7 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import snowflake from "snowflake-sdk";
-import type { ColumnNode } from "../../lib/define/definition.js";
+import type { ColumnNode, ColumnType } from "../../lib/define/definition.js";
+import type { RowValue } from "../../lib/engine/batch.js";
 import type { TableLayout } from "../../lib/sinks/sink.js";
 
 type PlainRow = (string | null)[];
@@ -68,4 +69,13 @@ function plainSql(name: string, { type }: ColumnNode): string {
     default:
       return `${column}::VARCHAR AS ${column}`;
   }
+}
+
+const FIRST_MS = Date.parse("0001-01-01T00:00:00Z");
+const LAST_MS = Date.parse("9999-12-31T23:59:59.999Z");
+
+/** What the sink keeps of a value: instants of years 1 to 9999; beyond, the nearer end. */
+export function snowflakeStored({ kind }: ColumnType, value: RowValue): RowValue {
+  if (kind !== "timestamp" || value === null) return value;
+  return Math.min(Math.max(Number(value), FIRST_MS), LAST_MS);
 }

@@ -37,6 +37,8 @@ export interface TestSnowflake {
   env(schema: string): Record<string, string>;
   /** Null: nothing fails any more. Either way, the log starts anew. */
   fail(fault: SnowflakeFault | null): Promise<void>;
+  /** Whether the fault has struck. */
+  hasFailed(): Promise<boolean>;
   /** Statements since the last call of `fail`. */
   log(): Promise<string[]>;
   stop(): Promise<void>;
@@ -90,6 +92,9 @@ export async function startSnowflake(): Promise<TestSnowflake> {
     }),
     async fail(fault) {
       await fetch(`${url}/test/fault`, { method: "POST", body: JSON.stringify(fault ?? {}) });
+    },
+    async hasFailed() {
+      return (await (await fetch(`${url}/test/fault`)).text()) === "true";
     },
     async log() {
       const lines: string[] = JSON.parse(await (await fetch(`${url}/test/log`)).text());

@@ -230,7 +230,6 @@ log = []
 async def set_fault(request):
     fault.clear()
     fault.update(json.loads(await request.body()))
-    fault.setdefault("skip", 0)
     log.clear()
     return Response()
 
@@ -241,9 +240,9 @@ async def show_log(_request):
 
 def takes_fault(sql):
     """Whether this statement is the one to fail: the n-th of those that match."""
-    if not fault or fault.get("done") or not re.search(fault["match"], sql):
+    if "match" not in fault or fault.get("done") or not re.search(fault["match"], sql):
         return False
-    fault["skip"] -= 1
+    fault["skip"] = fault.get("skip", 0) - 1
     fault["done"] = fault["skip"] < 0
     return fault["done"]
 
@@ -293,6 +292,7 @@ routes = [
     for route in server.routes
 ] + [
     Route("/test/fault", set_fault, methods=["POST"]),
+    Route("/test/fault", lambda _: JSONResponse(fault.get("done", False)), methods=["GET"]),
     Route("/test/log", show_log, methods=["GET"]),
     Route("/test/health", lambda _: Response(), methods=["GET"]),
     Route("/telemetry/send", lambda _: JSONResponse({"success": True}), methods=["POST"]),
