@@ -21,7 +21,7 @@ export interface PipelineQueryProps {
  * const query = new PipelineQuery(stack, "Query", { pipeline: activity });
  * query.grantInvoke(analystsRole);
  * new CfnOutput(stack, "QueryUrl", { value: query.url.url });
- * // millpond query --endpoint <url> "SELECT * FROM page_views"
+ * // millpond query --endpoint <url> "SELECT * FROM page_view_counts"
  */
 export class PipelineQuery extends Construct {
   readonly handler: lambda.Function;

@@ -35,7 +35,7 @@ Lambda runs, in this process. Each definition of the pipeline gets an output of 
 out/dev, which begins at the topics' beginning; with --out, one output is continued, and only by
 the definition that began it. Query it while it runs:
 
-  $ millpond query --out out/dev/activity-1a2b3c4d "FROM page_views LIMIT 10"
+  $ millpond query --out out/dev/activity-1a2b3c4d "FROM page_view_counts LIMIT 10"
 
 Examples:
   $ millpond dev pipelines/activity.ts --simulate activity

@@ -32,7 +32,7 @@ const TOPIC = "user_activity";
 const STACK = "millpond-activity-dev";
 const QUESTION =
   "SELECT page, sum(views)::BIGINT AS views, max(users) AS most_users_a_minute " +
-  "FROM page_views GROUP BY page ORDER BY views DESC LIMIT 5";
+  "FROM page_view_counts GROUP BY page ORDER BY views DESC LIMIT 5";
 const POLL_MS = 500;
 
 /**

@@ -157,7 +157,10 @@ describe.skipIf(missing !== null)(title, () => {
     async () => {
       await expect.poll(() => keys("databases/"), WAIT).toEqual(["databases/activity.duckdb"]);
       await expect
-        .poll(async () => Number((await ask("SELECT count(*) AS n FROM page_views"))[0]?.n), WAIT)
+        .poll(
+          async () => Number((await ask("SELECT count(*) AS n FROM page_view_counts"))[0]?.n),
+          WAIT,
+        )
         .toBeGreaterThan(0);
     },
     LONG_MS,
@@ -192,7 +195,7 @@ describe.skipIf(missing !== null)(title, () => {
   }
 
   test("the lake holds Parquet and a Delta log for every table", async () => {
-    for (const table of ["bronze", "page_views", "user_sessions", "dead_letters"]) {
+    for (const table of ["bronze", "page_view_counts", "user_sessions", "dead_letters"]) {
       const found = await keys(`lake/activity/${table}/`);
       expect(found.some((key) => key.endsWith(".parquet"))).toBe(true);
       expect(found.some((key) => /_delta_log\/\d{20}\.json$/.test(key))).toBe(true);
@@ -200,9 +203,10 @@ describe.skipIf(missing !== null)(title, () => {
   });
 
   test("the query's answers are those of the tables", async () => {
-    const sql = "SELECT page, sum(views)::BIGINT AS views FROM page_views GROUP BY page ORDER BY 1";
+    const sql =
+      "SELECT page, sum(views)::BIGINT AS views FROM page_view_counts GROUP BY page ORDER BY 1";
     const expected = await withResults([out], (connection) =>
-      readRows(connection, sql.replace("page_views", "run0.main.page_views")),
+      readRows(connection, sql.replace("page_view_counts", "run0.main.page_view_counts")),
     );
     const plain = (rows: readonly object[]) =>
       rows.map((row) => Object.values(row).map((value) => String(value)));
@@ -234,7 +238,7 @@ describe.skipIf(missing !== null)(title, () => {
       client.destroy();
       const count = async () => {
         await cloud.invoke("Sink", { flush: true });
-        const sql = "SELECT count(*) AS n FROM purchases WHERE event_id LIKE 'object-%'";
+        const sql = "SELECT count(*) AS n FROM enriched_activity WHERE event_id LIKE 'object-%'";
         return Number((await ask(sql))[0]?.n);
       };
       await expect.poll(count, { timeout: 60_000, interval: 1_000 }).toBe(3);

@@ -38,7 +38,7 @@ describe.skipIf(missing !== null)(title, () => {
       await mapping.stop();
       expect(mapping.stats().failures).toBe(0);
       expect(await cloud.invoke("Sink", { flush: true })).toMatchObject({ pending: 0 });
-      const sql = "SELECT count(*) AS n FROM page_views";
+      const sql = "SELECT count(*) AS n FROM page_view_counts";
       const answer = await cloud.invoke("QueryFunction", { sql, format: "json" });
       expect(answer).toMatchObject({ statusCode: 200 });
     },

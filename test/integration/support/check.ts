@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import type { Pipeline, PipelineDefinition, TableNode } from "../../../lib/define/definition.js";
+import { referenceFiles } from "../../../lib/runtime/references.js";
 import { runPipeline } from "../../../lib/runtime/run-pipeline.js";
 import { quoteName, quoteText } from "../../../lib/sinks/duckdb-types.js";
 import { tableLayouts } from "../../../lib/sinks/layouts.js";
@@ -130,7 +131,7 @@ export async function differencesFromReference(
   { closedOnly = false } = {},
 ): Promise<string> {
   const { definition } = pipeline;
-  const references = new Map(definition.references.map(({ name, path }) => [name, path]));
+  const references = referenceFiles(pipeline);
   const files = await workspace.files(pipeline);
   const expected = await referenceTables(definition, { files, references });
   try {
