@@ -11,7 +11,7 @@ interface ReadFlags {
   readonly out?: string;
   readonly s3?: string;
   readonly pipeline?: string;
-  readonly version?: number;
+  readonly asOf?: number;
   readonly limit: number;
   readonly format: "table" | "json" | "csv";
   readonly json?: boolean;
@@ -30,7 +30,7 @@ files were compacted; Spark, deltalake and others read them too.
 Examples:
   $ millpond read silver --out out/sensors
   $ millpond read bronze --out out/sensors --limit 5 --json
-  $ millpond read silver --out out/sensors --version 3
+  $ millpond read silver --out out/sensors --as-of 3
   $ millpond read silver --s3 s3://my-bucket --pipeline medallion
 `;
 
@@ -42,7 +42,7 @@ export function readCommand(): Command {
     .option("--s3 <uri>", "bucket and prefix of a deployed stack, s3://bucket/prefix")
     .option("--pipeline <name>", "with --s3, where the bucket holds several")
     .addOption(
-      new Option("--version <n>", "with --out, as of this version of the lake's table").argParser(
+      new Option("--as-of <n>", "with --out, as of this version of the lake's table").argParser(
         whole(0, VERSION_MAX),
       ),
     )
@@ -58,15 +58,15 @@ export function readCommand(): Command {
 }
 
 async function read(table: string, flags: ReadFlags): Promise<void> {
-  const { out, s3, version } = flags;
+  const { out, s3, asOf } = flags;
   if ((out === undefined) === (s3 === undefined)) {
     const found = out === undefined ? "neither" : "both";
     throw new MillpondError("USAGE", `found ${found} of --out and --s3: give one of them`);
   }
-  if (s3 !== undefined && version !== undefined) {
+  if (s3 !== undefined && asOf !== undefined) {
     throw new MillpondError(
       "USAGE",
-      "--version goes with --out; of a lake in a bucket, Spark and deltalake read old versions",
+      "--as-of goes with --out; of a lake in a bucket, Spark and deltalake read old versions",
     );
   }
   const tempDir = mkdtempSync(path.join(tmpdir(), "millpond-read-"));
@@ -93,16 +93,16 @@ interface Opened {
 
 async function open(
   table: string,
-  { out, s3, pipeline, version }: ReadFlags,
+  { out, s3, pipeline, asOf }: ReadFlags,
   tempDir: string,
 ): Promise<Opened> {
   if (out !== undefined) {
     const { openLocalResults } = await import("../query/local-results.js");
     const { openLakeVersion } = await import("../query/lake-version.js");
     const { dateColumn } = await layoutOf(out, table);
-    const results = await (version === undefined
+    const results = await (asOf === undefined
       ? openLocalResults(out)
-      : openLakeVersion(out, table, version));
+      : openLakeVersion(out, table, asOf));
     return { results, timeColumn: dateColumn, close: async () => results.close() };
   }
   const { databaseAt } = await import("./query-bucket.js");

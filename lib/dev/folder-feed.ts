@@ -22,6 +22,8 @@ export interface FolderFeedOptions {
   readonly folders: readonly Folder[];
   readonly handle: (event: object) => ReturnType<IngestHandler>;
   readonly onTrouble: (error: unknown) => void;
+  /** A second. */
+  readonly lookEveryMs?: number;
 }
 
 interface FoundFile {
@@ -52,7 +54,7 @@ export function folderObjects(folders: readonly Folder[]): ObjectSource {
 }
 
 /**
- * Looks into its folders every second, until it is stopped. A file is handed over once its size and
+ * Looks into its folders again and again, until it is stopped. A file is handed over once its size and
  * time were the same at two looks, oldest first; one that changes later is handed over again, and
  * refused by the handler.
  *
@@ -86,7 +88,7 @@ export class FolderFeed {
     this.#timer = setTimeout(() => {
       this.#looking = this.#look()
         .catch(this.#options.onTrouble)
-        .then(() => this.#lookLater(LOOK_EVERY_MS));
+        .then(() => this.#lookLater(this.#options.lookEveryMs ?? LOOK_EVERY_MS));
     }, afterMs);
   }
 
