@@ -87,6 +87,7 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     options.functions ?? new Map(),
   );
   const passed = place.passed ?? (await passedInBronze(connection, definition));
+  const hasAccounting = place.published.has("accounting");
   const audited: AuditedTable[] = [];
   const unpublished: { table: string; reason: string }[] = [];
   for (const layout of layouts) {
@@ -97,11 +98,11 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     }
     const table = definition.tables.find(({ name }) => name === layout.name);
     const left = skipped.map((one) => one.table);
-    audited.push(await auditTable(place, options, { layout, table, passed, left }));
+    audited.push(await auditTable(place, options, { layout, table, passed, hasAccounting, left }));
   }
   const isWhole = options.table === undefined && skipped.length === 0;
   const everything = options.fromMs === undefined && options.toMs === undefined;
-  if (isWhole && everything && place.published.has("accounting")) {
+  if (isWhole && everything && hasAccounting) {
     audited.push(await auditAccounting(connection, definition));
   }
   const [counts] = await rowsOf(
@@ -175,6 +176,7 @@ interface TableFacts {
   readonly layout: TableLayout;
   readonly table: TableNode | undefined;
   readonly passed: ReadonlyMap<string, number>;
+  readonly hasAccounting: boolean;
   /** Tables that could not be recomputed, whose late events are not expected either. */
   readonly left: readonly string[];
 }
@@ -321,6 +323,7 @@ async function examples(
         differences,
         rowid,
         kind,
+        hasAccounting: facts.hasAccounting,
       }),
     });
   }

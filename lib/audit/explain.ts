@@ -21,6 +21,8 @@ export interface Explained {
   readonly differences: string;
   readonly rowid: string;
   readonly kind: string;
+  /** Whether schema `published` has the accounting. */
+  readonly hasAccounting: boolean;
 }
 
 /** In words, beginning with the offset where there is one. */
@@ -102,8 +104,7 @@ async function explainWindow(
   await connection.run(`CREATE OR REPLACE TEMP TABLE members AS ${members}`);
   const [counts] = await rowsOf(
     connection,
-    `SELECT count(*) FILTER (__taken) AS n, count(*) FILTER (NOT __taken) AS others,
-      min((__p, __o)) FILTER (__taken) AS first FROM members`,
+    "SELECT count(*) FILTER (__taken) AS n, count(*) FILTER (NOT __taken) AS others FROM members",
   );
   const n = Number(counts!.n);
   const place = (row: Cells) => `${table.stream}-${row.p} offset ${row.o}`;
@@ -114,19 +115,17 @@ async function explainWindow(
   if (difference.kind === "missing") {
     return `${place(first!)}: the first of the row's ${n} records`;
   }
-  const [lacking] = n <= TRIED_MAX ? await triedSql(connection, difference, table, "without") : [];
+  const [lacking] = n <= TRIED_MAX ? await tried(connection, difference, table, "without") : [];
   if (lacking !== undefined)
-    return `${place(lacking)}: with it, the row is as recomputed; the published row lacks it`;
-  const [added] =
-    Number(counts!.others) <= TRIED_MAX
-      ? await triedSql(connection, difference, table, "with")
-      : [];
+    return `${place(lacking)}: with it the row is as recomputed, the published row lacks it`;
+  const gap = await firstGap(connection, difference, table);
+  if (gap !== null) return `${gap}: was read, and bronze lacks it`;
+  const others = Number(counts!.others) <= TRIED_MAX;
+  const [added] = others ? await tried(connection, difference, table, "with") : [];
   if (added !== undefined) {
     const says = await verdict(connection, difference, table.stream, added.p, added.o);
     return `${place(added)}: the published row counts it, but it ${says}`;
   }
-  const gap = await firstGap(connection, difference, table);
-  if (gap !== null) return `${gap}: bronze has no such record`;
   if (first === undefined) return "no record in bronze explains it";
   return `${place(first)}: the first of the row's ${n} records`;
 }
@@ -156,7 +155,7 @@ function membersSql({ differences, rowid, layout }: Explained, table: TableNode)
 }
 
 /** The first record without (or with) which the recomputed row would be the published one. */
-async function triedSql(
+async function tried(
   connection: DuckDBConnection,
   { definition, differences, rowid, layout }: Explained,
   table: TableNode,
@@ -189,19 +188,26 @@ async function triedSql(
   );
 }
 
-/** The first offset that bronze jumps over, in the partitions of the row or else in any. */
+/**
+ * The first offset that bronze jumps over, where the accounting knows of more records than bronze
+ * has: Kafka's offsets may have gaps by themselves.
+ */
 async function firstGap(
   connection: DuckDBConnection,
-  { definition }: Explained,
+  { definition, hasAccounting }: Explained,
   table: TableNode,
 ): Promise<string | null> {
+  if (!hasAccounting) return null;
   const { name } = streamOf(definition, table);
   const [gap] = await rowsOf(
     connection,
-    `SELECT p, o FROM (SELECT p, o + 1 AS o, lead(o) OVER (PARTITION BY p ORDER BY o) AS next
-      FROM (SELECT __p AS p, __o AS o FROM ${eventsOf(name)} UNION ALL
-        SELECT "partition", "offset" FROM dead_letters WHERE topic = ${quoteText(name)}))
-    WHERE next > o ORDER BY p, o LIMIT 1`,
+    `WITH records AS (SELECT __p AS p, __o AS o FROM ${eventsOf(name)} UNION ALL
+        SELECT "partition", "offset" FROM dead_letters WHERE topic = ${quoteText(name)})
+    SELECT p, o FROM (
+      SELECT p, o + 1 AS o, lead(o) OVER (PARTITION BY p ORDER BY o) AS next FROM records)
+    WHERE next > o AND (SELECT count(*) FROM records) < (SELECT max(records)
+      FROM published.accounting WHERE kind = 'stream' AND name = ${quoteText(name)})
+    ORDER BY p, o LIMIT 1`,
   );
   return gap === undefined ? null : `${name}-${gap.p} offset ${gap.o}`;
 }

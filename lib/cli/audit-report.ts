@@ -78,7 +78,7 @@ function differenceText({ kind, key, columns, explanation }: Difference, view: T
     { ...view, width: view.width - 2 },
   );
   const lines = [
-    paint(view, 33, `${row}: ${KINDS[kind]}`),
+    ...wrapped(`${row}: ${KINDS[kind]}`, view.width - 2).map((line) => paint(view, 33, line)),
     ...wrapped(`because of ${explanation}`, view.width - 2),
     ...(columns.length === 0 ? [] : table.trimEnd().split("\n")),
   ];

@@ -1,0 +1,345 @@
+/**
+ * `audit` over outputs of real runs: equal as they are; and of a row, a record or a verdict that
+ * somebody changed, it says which and why.
+ */
+import { renameSync } from "node:fs";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type AuditOptions, type AuditReport, audit } from "../../lib/audit/audit.js";
+import { openOutput } from "../../lib/audit/place.js";
+import type { Pipeline } from "../../lib/define/definition.js";
+import {
+  bigint,
+  count,
+  duckdb,
+  lake,
+  pipeline,
+  reference,
+  seconds,
+  session,
+  sliding,
+  stream,
+  string,
+  sum,
+  timestamp,
+  tumbling,
+} from "../../lib/index.js";
+import { outputPaths } from "../../lib/runtime/output.js";
+import { keptReferences } from "../../lib/runtime/references.js";
+import { quoteText } from "../../lib/sinks/duckdb-types.js";
+import { Workspace } from "./support/check.js";
+
+const TOPIC = "visits";
+
+const visits = stream(TOPIC, {
+  schema: { id: string(), user: string(), n: bigint(), at: timestamp({ format: "epoch_s" }) },
+  key: "user",
+  eventTime: "at",
+  lateness: seconds(5),
+  dedup: "id",
+});
+
+const tables = {
+  tens: visits
+    .groupBy("user")
+    .window(tumbling(seconds(10)))
+    .aggregate({ hits: count(), total: sum("n") }),
+  rolling: visits.window(sliding(seconds(10), { every: seconds(5) })).aggregate({ hits: count() }),
+  stays: visits
+    .groupBy("user")
+    .window(session(seconds(4)))
+    .aggregate({ hits: count() }),
+  clean: visits.filter((e) => e.n.gte(0)),
+};
+const SINKS = [lake(), duckdb()];
+const plain = pipeline("visits", tables, { sinks: SINKS });
+
+/** Partition 0: offset 3 is a duplicate, 5 comes late for everything, 6 is no record. */
+const LOGS = [
+  [
+    { id: "a", user: "ann", n: 1, at: 100 },
+    { id: "b", user: "ann", n: 2, at: 103 },
+    { id: "c", user: "bob", n: 3, at: 112 },
+    { id: "a", user: "ann", n: 1, at: 100 },
+    { id: "d", user: "ann", n: 5, at: 140 },
+    { id: "e", user: "bob", n: 7, at: 113 },
+    { id: "f", user: "bob" },
+    { id: "g", user: "bob", n: -1, at: 141 },
+  ],
+  [
+    { id: "x", user: "eve", n: 10, at: 101 },
+    { id: "y", user: "eve", n: 20, at: 139 },
+    { id: "z", user: "eve", n: 30, at: 170 },
+  ],
+].map((records) => records.map((record) => JSON.stringify(record)));
+
+let workspace: Workspace;
+beforeEach(async () => {
+  workspace = await Workspace.create();
+});
+afterEach(() => workspace.remove());
+
+async function run(of: Pipeline = plain, options: { flush?: boolean } = {}): Promise<string> {
+  await workspace.write(TOPIC, LOGS);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: of, out, batchSize: 2, ...options });
+  return out;
+}
+
+async function audited(
+  out: string,
+  of: Pipeline = plain,
+  options: Partial<AuditOptions> = {},
+): Promise<AuditReport> {
+  const { definition } = of;
+  const references = keptReferences(definition, outputPaths(out).references);
+  const place = await openOutput(out);
+  try {
+    return await audit(place, { definition, references, examples: 5, ...options });
+  } finally {
+    await place.close();
+  }
+}
+
+async function withDatabase(
+  file: string,
+  work: (connection: DuckDBConnection) => Promise<unknown>,
+): Promise<void> {
+  const instance = await DuckDBInstance.create(file);
+  const connection = await instance.connect();
+  await work(connection);
+  connection.closeSync();
+  instance.closeSync();
+}
+
+const change = (out: string, sql: string) =>
+  withDatabase(join(out, "results.duckdb"), (connection) => connection.run(sql));
+
+/** Of the tables that differ: what was found in them. */
+function found({ tables: all }: AuditReport) {
+  return Object.fromEntries(
+    all
+      .filter(({ differences }) => differences.length > 0)
+      .map(({ table, differences }) => [
+        table,
+        differences.map(({ kind, columns, explanation }) => ({
+          kind,
+          columns: columns.map((c) => `${c.column}: ${c.published} / ${c.recomputed}`),
+          explanation,
+        })),
+      ]),
+  );
+}
+
+describe("an output as it is", () => {
+  test("is equal, and every table was held against its recomputation", async () => {
+    const report = await audited(await run());
+    expect(found(report)).toEqual({});
+    expect(report).toMatchObject({ equal: true, records: 11, partitions: 2, skipped: [] });
+    expect(report.tables.map(({ table, rows }) => [table, rows])).toEqual([
+      ["tens", 7],
+      ["rolling", 9],
+      ["stays", 7],
+      ["clean", 8],
+      ["late", 3],
+      ["dead_letters", 1],
+      ["accounting", 5],
+    ]);
+  });
+
+  test("is equal where open windows were left unpublished, which are counted as open", async () => {
+    const report = await audited(await run(plain, { flush: false }));
+    expect(found(report)).toEqual({});
+    const open = report.tables.map(({ table, open }) => [table, open]);
+    expect(open).toContainEqual(["tens", 4]);
+    expect(open).toContainEqual(["clean", 0]);
+  });
+
+  test("is equal where windows were published open, and more came without a flush", async () => {
+    const [first, second] = LOGS;
+    await workspace.write(TOPIC, [first.slice(0, 5), second.slice(0, 2)]);
+    const out = workspace.newOutput();
+    await workspace.run({ pipeline: plain, out, batchSize: 100 });
+    await workspace.write(TOPIC, LOGS);
+    await workspace.run({ pipeline: plain, out, batchSize: 100, flush: false });
+    expect(found(await audited(out))).toEqual({});
+  });
+
+  test("of one table, and of a part of its time", async () => {
+    const out = await run();
+    await change(out, "UPDATE tens SET hits = 9 WHERE window_start = '1970-01-01 00:01:40Z'");
+    const at = { table: "tens", fromMs: 110_000, toMs: 150_000 };
+    expect(await audited(out, plain, at)).toMatchObject({ equal: true });
+    const before = await audited(out, plain, { table: "tens", toMs: 110_000 });
+    expect(before.tables).toMatchObject([{ table: "tens", different: 2 }]);
+  });
+});
+
+describe("a change is found, with the offset that explains it", () => {
+  test("a window that lacks a record", async () => {
+    const out = await run();
+    await change(out, "UPDATE tens SET hits = 1, total = 1 WHERE \"user\" = 'ann' AND hits = 2");
+    expect(found(await audited(out))).toEqual({
+      tens: [
+        {
+          kind: "different",
+          columns: ["hits: 1 / 2", "total: 1 / 3"],
+          explanation:
+            "visits-0 offset 1: with it the row is as recomputed, the published row lacks it",
+        },
+      ],
+    });
+  });
+
+  test("a window that counts a record that came late", async () => {
+    const out = await run();
+    await change(out, "UPDATE tens SET hits = 2, total = 10 WHERE \"user\" = 'bob' AND total = 3");
+    const { tens } = found(await audited(out));
+    expect(tens).toMatchObject([{ kind: "different", columns: ["hits: 2 / 1", "total: 10 / 3"] }]);
+    expect(tens[0].explanation).toMatch(
+      /^visits-0 offset 5: the published row counts it, but it came late/,
+    );
+  });
+
+  test("rows that are not there, or should not be", async () => {
+    const out = await run();
+    await change(out, "DELETE FROM stays WHERE session_start = '1970-01-01 00:01:52Z'");
+    await change(
+      out,
+      "INSERT INTO rolling SELECT * REPLACE (now() AS window_start) FROM rolling LIMIT 1",
+    );
+    await change(out, 'INSERT INTO clean SELECT * REPLACE (77 AS "offset") FROM clean LIMIT 1');
+    const report = found(await audited(out));
+    expect(report.stays).toMatchObject([
+      { kind: "missing", explanation: "visits-0 offset 2: the first of the row's 1 records" },
+    ]);
+    expect(report.rolling).toMatchObject([
+      { kind: "extra", explanation: "no record in bronze explains it" },
+    ]);
+    expect(report.clean).toMatchObject([
+      {
+        kind: "extra",
+        explanation: expect.stringMatching(/offset 77: bronze has no such record$/),
+      },
+    ]);
+  });
+
+  test("a row that is there twice", async () => {
+    const out = await run();
+    await change(out, "INSERT INTO clean FROM clean WHERE id = 'x'");
+    expect(found(await audited(out)).clean).toMatchObject([{ kind: "extra" }]);
+  });
+
+  test("a verdict of lateness", async () => {
+    const out = await run();
+    await change(out, "UPDATE clean SET late = false WHERE id = 'e'");
+    await change(out, "DELETE FROM late WHERE \"table\" = 'stays'");
+    const report = found(await audited(out));
+    expect(report.clean).toMatchObject([
+      {
+        columns: ["late: false / true"],
+        explanation: expect.stringMatching(
+          /^visits-0 offset 5: came late, event time 1970-01-01T00:01:53/,
+        ),
+      },
+    ]);
+    expect(report.late).toMatchObject([
+      { kind: "missing", explanation: expect.stringMatching(/^visits-0 offset 5/) },
+    ]);
+  });
+
+  test("a record that bronze lost", async () => {
+    const out = await run();
+    const folder = join(out, "lake", "bronze");
+    for (const name of await readdir(folder, { recursive: true })) {
+      if (!name.endsWith(".parquet")) continue;
+      const file = join(folder, name);
+      await withDatabase(":memory:", (connection) =>
+        connection.run(`COPY (SELECT * FROM read_parquet(${quoteText(file)},
+          hive_partitioning = false) WHERE NOT ("partition" = 0 AND "offset" = 1))
+          TO ${quoteText(`${file}.new`)} (FORMAT parquet)`),
+      );
+      renameSync(`${file}.new`, file);
+    }
+    const report = found(await audited(out));
+    expect(report.tens).toMatchObject([
+      {
+        columns: ["hits: 2 / 1", "total: 3 / 1"],
+        explanation: "visits-0 offset 1: was read, and bronze lacks it",
+      },
+    ]);
+    expect(report.clean).toMatchObject([{ kind: "extra" }]);
+    expect(report.accounting).toContainEqual(
+      expect.objectContaining({ columns: ["records: 11 / 10", "events: 10 / 9"] }),
+    );
+  });
+});
+
+describe("what SQL cannot say, or does not hold", () => {
+  test("a map is run where its function is given, and its table left out and named where not", async () => {
+    const shape = { user: string(), twice: bigint(), at: timestamp() };
+    const double = visits.map(
+      "double",
+      ({ user, n, at }) => (n < 0n ? null : { user, twice: n * 2n, at }),
+      shape,
+    );
+    const mapped = pipeline(
+      "visits",
+      {
+        ...tables,
+        doubled: double.rows(),
+        sums: double
+          .groupBy("user")
+          .window(tumbling(seconds(10)))
+          .aggregate({ total: sum("twice") }),
+      },
+      { sinks: SINKS },
+    );
+    const out = await run(mapped);
+    const { functions } = mapped;
+    expect(found(await audited(out, mapped, { functions }))).toEqual({});
+    const without = await audited(out, mapped);
+    expect(found(without)).toEqual({});
+    expect(without.skipped.map(({ table }) => table)).toEqual(["doubled", "sums"]);
+  });
+
+  test("reference tables are those that the run kept, whatever became of the file", async () => {
+    await writeFile(workspace.csv, "user,team\nann,red\nbob,blue\n");
+    const teams = reference("teams", {
+      file: workspace.csv,
+      schema: { user: string(), team: string() },
+    });
+    const enriched = pipeline(
+      "visits",
+      {
+        teams: visits
+          .enrich(teams, { on: "user", select: ["team"] })
+          .groupBy("team")
+          .window(tumbling(seconds(10)))
+          .aggregate({ hits: count() }),
+      },
+      { sinks: SINKS },
+    );
+    const out = await run(enriched);
+    await writeFile(workspace.csv, "user,team\nann,green\n");
+    expect(found(await audited(out, enriched))).toEqual({});
+  });
+
+  test("without bronze there is nothing to recompute from", async () => {
+    const out = await run(pipeline("visits", tables, { sinks: [duckdb()] }));
+    await expect(openOutput(out)).rejects.toMatchObject({
+      code: "USAGE",
+      message: expect.stringContaining("keeps no bronze"),
+    });
+  });
+
+  test("an unknown table is refused with those that there are", async () => {
+    const out = await run();
+    await expect(audited(out, plain, { table: "tenz" })).rejects.toMatchObject({
+      code: "USAGE",
+      message: expect.stringContaining("tens, rolling, stays, clean, late, dead_letters"),
+    });
+  });
+});
