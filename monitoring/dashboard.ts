@@ -65,7 +65,17 @@ function withIds(made: dashboard.Dashboard): dashboard.Dashboard {
     if (!("panels" in numbered)) return numbered;
     return { ...numbered, panels: numbered.panels.map(number) };
   });
-  return { ...made, ...(panels !== undefined && { panels }) };
+  return {
+    ...made,
+    templating: { list: made.templating.list?.map(onlyKnown) ?? [] },
+    ...(panels !== undefined && { panels }),
+  };
+}
+
+/** The SDK gives every variable what only variables of intervals have in Grafana's schema. */
+function onlyKnown(variable: dashboard.VariableModel): dashboard.VariableModel {
+  const { auto: _auto, auto_min: _min, auto_count: _count, ...known } = variable;
+  return known;
 }
 
 type PanelBuilder = Builder<dashboard.Panel>;
@@ -90,11 +100,11 @@ function numbers(): PanelBuilder[] {
   return [
     number("Alerts that ring", ringing, "Rules of Millpond that fire now.", { red: 1 }),
     number("Records a second", records, "Taken from Kafka, each once.", { unit: "cps" }),
-    number("Consumer lag", `sum(${ourLag()})`, "Records in Kafka that are not read.", {
+    number("Not read", `sum(${ourLag()})`, "Records in Kafka that are not read.", {
       red: alertRule("ConsumerLag").threshold,
     }),
     number(
-      "Watermark lag",
+      "Behind the clock",
       `max(millpond_watermark_lag_seconds{${OURS}})`,
       "Clock minus the lowest watermark.",
       { unit: "s" },

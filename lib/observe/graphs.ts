@@ -28,14 +28,14 @@ export const GRAPHS = {
     metrics: ["OutboxEntries", "PublicationsPending"],
   },
   late: { title: "Late, duplicates", metrics: ["LateEvents", "DuplicateEvents", "Redelivered"] },
-  dead: { title: "Dead letters, rejected objects", metrics: ["DeadLetters", "ObjectsRejected"] },
+  dead: { title: "Refused", metrics: ["DeadLetters", "ObjectsRejected"] },
   state: {
     title: "State of the largest partition",
     cloudWatchUnit: "bytes",
     metrics: ["StateBytes"],
   },
   failures: {
-    title: "Conflicts, failed rounds",
+    title: "Conflicts, failures",
     metrics: ["CommitConflicts", "SliceErrors", "SinkErrors", "QueryErrors"],
   },
   durations: {
