@@ -1,11 +1,12 @@
 /** The command line: its commands, its exit codes, and how errors are shown. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, MillpondError } from "../errors.js";
 import { auditCommand } from "./audit.js";
 import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
+import { doctorCommand } from "./doctor.js";
 import { inspectCommand } from "./inspect.js";
 import { monitorCommand } from "./monitor.js";
 import { produceCommand } from "./produce.js";
@@ -41,7 +42,7 @@ Examples:
 
 Exit codes:
   0    done
-  1    audit and diff: what they compare is not equal
+  1    audit and diff: what they compare is not equal; doctor: a check failed
   2    wrong command line, or a pipeline definition that cannot work
   3    the input cannot be read
   4    the output belongs to something else, or another run writes to it
@@ -60,6 +61,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const json = argv.includes("--json");
   surviveClosedPipes();
   try {
+    loadVariables();
     await program(json).parseAsync(argv.map(unlikeAnOption));
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -70,6 +72,11 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stderr.write(errorText(error, json));
     process.exitCode = error instanceof MillpondError ? EXIT_CODES[error.code] : UNEXPECTED;
   }
+}
+
+/** Of a file `.env` in the current directory; what the environment has already stays. */
+function loadVariables(): void {
+  if (existsSync(".env")) process.loadEnvFile(".env");
 }
 
 /** SQL may begin with a comment, "-- …", which is no option: a space before it changes nothing. */
@@ -101,6 +108,7 @@ function program(json: boolean): Command {
     demoCommand(),
     costCommand(),
     devCommand(),
+    doctorCommand(),
     monitorCommand(),
   ];
   for (const command of commands) root.addCommand(command.copyInheritedSettings(root));

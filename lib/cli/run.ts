@@ -149,7 +149,10 @@ function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 
-function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+export function setting(
+  value: string,
+  before: ReadonlyMap<string, string>,
+): ReadonlyMap<string, string> {
   const at = value.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
   return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
