@@ -39,6 +39,7 @@ async function demo(out: string): Promise<void> {
 Done in ${seconds} s. The results are in ${out}/: results.duckdb (tables) and lake/ (Parquet with
 a Delta log) for each pipeline. What to try next:
 
+  npx millpond report --out ${out}/flights --open
   npx millpond query --out ${out}/flights \\
     "SELECT * FROM departures_hourly ORDER BY delay_avg DESC LIMIT 5"
   npx millpond query --out ${out}/flights "SELECT * FROM late LIMIT 5"

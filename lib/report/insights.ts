@@ -91,6 +91,8 @@ ${numberText(all)}, ${share}, among ${numberText(numberOf(keys))} values of ${ke
 /** So many robust standard deviations from the median are no coincidence. */
 const DEVIATIONS_MIN = 5;
 const STEPS_MIN = 12;
+/** Of the median: less is not worth a sentence. */
+const NOTABLE = 0.05;
 /** Of a normal distribution: a standard deviation in median absolute deviations. */
 const DEVIATION_MADS = 1.4826;
 
@@ -125,6 +127,7 @@ async function outstanding(results: Results, facts: WindowedFacts, { name }: Mea
   const isOut = Math.abs(numberOf(deviations)) >= DEVIATIONS_MIN;
   const part = median === 0 ? "" : ` (${signedPercent(amount, median)})`;
   const count = numberOf(outliers);
+  if (!isOut && Math.abs(amount - median) < NOTABLE * Math.abs(median)) return null;
   const how = isOut
     ? html` That is ${numberText(Math.abs(Math.round(numberOf(deviations))))} robust standard
  deviations away${count > 1 ? `, the farthest of ${count} such ${plural(each)}` : ""}.`

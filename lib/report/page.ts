@@ -127,7 +127,7 @@ const EXPONENT_FROM = 1e15;
 
 function numbersHtml({ columns, rows }: Answer, name: string, charsMax = CELL_CHARS_MAX): Html {
   const kinds = columns.map((_, index) => kindOf(rows.map((row) => row[index] ?? null)));
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Numbers of ${name}">
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="Numbers of ${name}">
 <table class="numbers"><thead><tr>${columns.map(
     (column, index) => html`<th scope="col" class="${kinds[index]!}">${keyText(column)}</th>`,
   )}</tr></thead><tbody>${rows.map(
