@@ -207,7 +207,8 @@ export class SinkRounds {
         this.#tookUpTo.set(sink, await openSink(sink, publisher));
       } catch (error) {
         // Whether it has another output's results is only known once it was seen.
-        if (isLost(error) || trimmedThrough === 0) throw error;
+        const wasSeen = trimmedThrough > 0 || this.#tookUpTo.has(sink);
+        if (isLost(error) || !wasSeen) throw error;
         this.#tookUpTo.set(sink, Math.max(trimmedThrough, this.#tookUpTo.get(sink) ?? 0));
         down.set(sink, error);
       }
