@@ -71,7 +71,10 @@ export async function bundlePipeline(
   const root = path.resolve(outDir, `${pipeline.definition.name}-${architecture}`);
   await fs.rm(root, { recursive: true, force: true });
   const references = await loadReferences(pipeline);
-  const input: Input = { file: path.resolve(file), references, architecture, root };
+  // Whoever has no such sink need not have installed its driver, and does not carry it.
+  const hasSnowflake = pipeline.definition.sinks.some(({ kind }) => kind === "snowflake");
+  const left = hasSnowflake ? [] : ["snowflake-sdk"];
+  const input: Input = { file: path.resolve(file), references, architecture, root, left };
   // Once, before several functions copy it.
   await httpfsExtension({ architecture, dir: extensionCache(architecture) });
   const directories = await Promise.all(
@@ -89,6 +92,8 @@ interface Input {
   readonly references: LoadedReferences;
   readonly architecture: Architecture;
   readonly root: string;
+  /** Packages that handlers import only when needed, and never need. */
+  readonly left: readonly string[];
 }
 
 const extensionCache = (architecture: Architecture): string =>
@@ -100,7 +105,7 @@ async function bundleFunction(name: FunctionName, input: Input): Promise<string>
   const dir = path.join(input.root, name);
   makeDirectory(dir);
   const { pipeline, duckdb }: Contents = CONTENTS[name];
-  await compileHandler(handlerEntry(name), dir);
+  await compileHandler(handlerEntry(name), dir, input.left);
   if (pipeline) {
     // Beside the handler, not inside: a minifier would change the functions it is hashed by.
     await compilePipeline(input.file, path.join(dir, PIPELINE_FILE), {
@@ -145,7 +150,11 @@ const COMMON = {
   mainFields: ["module", "main"],
 } satisfies BuildOptions;
 
-async function compileHandler(entry: string, outdir: string): Promise<void> {
+async function compileHandler(
+  entry: string,
+  outdir: string,
+  left: readonly string[],
+): Promise<void> {
   const { build } = await import("esbuild");
   await build({
     ...COMMON,
@@ -155,11 +164,13 @@ async function compileHandler(entry: string, outdir: string): Promise<void> {
     // What is imported only when needed stays out of the cold start.
     splitting: true,
     chunkNames: "chunks/[hash]",
-    external: ["@duckdb/node-bindings*"],
+    external: ["@duckdb/node-bindings*", ...left],
     banner: {
       js:
         'import { createRequire as millpondCreateRequire } from "node:module";' +
-        "const require = millpondCreateRequire(import.meta.url);",
+        "const require = millpondCreateRequire(import.meta.url);" +
+        // Snowflake's driver looks for files beside it, and does without those.
+        "const __dirname = import.meta.dirname;",
     },
     plugins: [besideHandler()],
   });

@@ -20,6 +20,7 @@ export { PipelineStack, type PipelineStackProps, stackName } from "./pipeline-st
 export {
   type ProducerSchedule,
   type ProvisionedPollers,
+  type SinkServers,
   StreamPipeline,
   type StreamPipelineProps,
 } from "./stream-pipeline.js";

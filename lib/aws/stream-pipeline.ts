@@ -4,12 +4,14 @@
  */
 import { Duration, Fn, RemovalPolicy, Size, Stack } from "aws-cdk-lib";
 import * as cloudwatch from "aws-cdk-lib/aws-cloudwatch";
+import type * as ec2 from "aws-cdk-lib/aws-ec2";
 import * as events from "aws-cdk-lib/aws-events";
 import * as targets from "aws-cdk-lib/aws-events-targets";
 import * as iam from "aws-cdk-lib/aws-iam";
 import * as kms from "aws-cdk-lib/aws-kms";
 import * as lambda from "aws-cdk-lib/aws-lambda";
 import * as logs from "aws-cdk-lib/aws-logs";
+import type * as secretsmanager from "aws-cdk-lib/aws-secretsmanager";
 import * as sqs from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
 import { MillpondError } from "../errors.js";
@@ -42,6 +44,28 @@ export interface ProducerSchedule {
   readonly request: Readonly<Record<string, unknown>>;
 }
 
+/** What the sink function needs to reach the servers of `postgres()` and `snowflake()`. */
+export interface SinkServers {
+  /**
+   * Variables of `.env.example` that are no secrets: `PGHOST`, `PGDATABASE`, …
+   */
+  readonly environment?: Readonly<Record<string, string>>;
+  /**
+   * Secrets by the variable that takes their ARN, `MILLPOND_POSTGRES_SECRET_ARN` and the like; the
+   * function may read them, and they are in nobody's environment.
+   */
+  readonly secrets?: Readonly<Record<string, secretsmanager.ISecret>>;
+  /**
+   * Where the servers let the function in. Its subnets need ways to DynamoDB, S3 and, for secrets,
+   * Secrets Manager. Without it the function is in no VPC.
+   */
+  readonly network?: {
+    readonly vpc: ec2.IVpc;
+    readonly subnets: readonly ec2.ISubnet[];
+    readonly securityGroup: ec2.ISecurityGroup;
+  };
+}
+
 export interface StreamPipelineProps {
   /** From `bundlePipeline`. */
   readonly code: PipelineCode;
@@ -66,6 +90,8 @@ export interface StreamPipelineProps {
   /** How often the sink looks for work without being woken; one minute unless told. */
   readonly tick?: Duration;
   readonly producer?: ProducerSchedule;
+  /** Of sinks that are servers; none unless told. */
+  readonly sinkServers?: SinkServers;
   /** For table and bucket; a new one unless given. */
   readonly encryptionKey?: kms.IKey;
   /** Of state and results; they are kept unless told. */
@@ -85,6 +111,9 @@ const INGEST_TIMEOUT = Duration.minutes(10);
 const INGEST_VISIBILITY = Duration.minutes(11);
 /** Once a minute the producer goes on where it stopped. */
 const PRODUCER_TIMEOUT = Duration.minutes(5);
+
+/** Of RDS too, which Node does not know; in Lambda's runtimes since Node 20 (developer guide). */
+const AMAZON_CERTIFICATES = "/var/runtime/ca-cert.pem";
 
 /** A vCPU is had at 1,769 MB; a slice is one thread's work. */
 const PROCESSOR_MEMORY_MIB = 1_769;
@@ -306,14 +335,25 @@ export class StreamPipeline extends Construct {
 
   private makeSink(): lambda.Function {
     const { storage, pipelineName } = this;
+    const { environment = {}, secrets = {}, network } = this.props.sinkServers ?? {};
+    const arns = Object.entries(secrets).map(([name, { secretArn }]) => [name, secretArn]);
     const sink = this.function("Sink", {
       name: "sink",
       timeout: SINK_TIMEOUT,
       memoryMiB: SINK_MEMORY_MIB,
       scratch: Size.gibibytes(2),
-      environment: storage.environment(),
+      environment: {
+        ...storage.environment(),
+        ...(this.props.sinkServers !== undefined && { NODE_EXTRA_CA_CERTS: AMAZON_CERTIFICATES }),
+        ...environment,
+        ...Object.fromEntries(arns),
+      },
+      ...(network !== undefined && {
+        network: { ...network, clients: [network.securityGroup], brokers: [] },
+      }),
       deadLetters: storage.deadLetters,
     });
+    for (const secret of Object.values(secrets)) secret.grantRead(sink);
     storage.grantCheckpoints(sink);
     this.grantState(sink);
     const actions = ["GetObject", "PutObject", "DeleteObject"] as const;
