@@ -93,8 +93,8 @@ function rows(): readonly (readonly [string, readonly PanelBuilder[]])[] {
 
 function numbers(): PanelBuilder[] {
   const records = `sum(rate(millpond_records_total{${OURS}}${RATE}))`;
-  const dead = `sum(increase(millpond_dead_letters_total{${OURS}}[1h]))`;
-  const late = `sum(increase(millpond_late_events_total{${OURS}}[1h]))`;
+  const dead = `round(sum(increase(millpond_dead_letters_total{${OURS}}[1h])))`;
+  const late = `max(sum by (pipeline, table) (increase(millpond_late_events_total{${OURS}}[1h])))`;
   const events = `sum(increase(millpond_events_total{${OURS}}[1h]))`;
   const ringing = 'sum(ALERTS{alertname=~"Millpond.*",alertstate="firing"}) or vector(0)';
   return [
@@ -115,7 +115,7 @@ function numbers(): PanelBuilder[] {
     number(
       "Late, 1 h",
       `${late} / (${events} > 0) or vector(0)`,
-      "Share of events that no window accepts.",
+      "Share of events that were late, of the table with most of them.",
       {
         unit: "percentunit",
         red: alertRule("LateShare").threshold,
@@ -173,7 +173,12 @@ const HERE = new Set(["processor", "sink", "producer"]);
 function graph({ title, metrics }: Graph): PanelBuilder {
   const shown = metrics.map(metricDefinition).filter(({ source }) => HERE.has(source));
   const description = shown.map(({ help }) => help).join(" ");
-  return plot(title, description, unitOf(shown[0]!), shown.flatMap(linesOf));
+  return plot(
+    title,
+    description,
+    unitOf(shown[0]!),
+    shown.flatMap((one) => linesOf(one, shown.length > 1)),
+  );
 }
 
 function unitOf({ unit, statistic }: MetricDefinition): string {
@@ -182,12 +187,15 @@ function unitOf({ unit, statistic }: MetricDefinition): string {
   return statistic === "Sum" ? "cps" : "short";
 }
 
-function linesOf({ name, prometheus: metric, statistic, labels }: MetricDefinition): Line[] {
+function linesOf(
+  { name, prometheus: metric, statistic, labels }: MetricDefinition,
+  isNamed: boolean,
+): Line[] {
   // The one that says most about what is wrong; partitions would be too many lines.
   const label = ["table", "reason", "sink", "stream"].find((one) => labels.some((l) => l === one));
   const by = label === undefined ? "pipeline" : `pipeline, ${label}`;
-  const what = words(name);
-  const legend = ["{{pipeline}}", what, ...(label === undefined ? [] : [`{{${label}}}`])].join(" ");
+  const parts = ["{{pipeline}}", isNamed ? words(name) : "", label ? `{{${label}}}` : ""];
+  const legend = parts.filter((part) => part !== "").join(" ");
   if (statistic === "Sum") {
     return [{ expr: `sum by (${by}) (rate(${metric}{${OURS}}${RATE}))`, legend }];
   }

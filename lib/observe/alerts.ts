@@ -9,7 +9,7 @@ export type AlertCondition =
   | { readonly kind: "level"; readonly metric: string; readonly by?: "sink" }
   /** How much a counter grew in so long. */
   | { readonly kind: "increase"; readonly metric: string; readonly withinS: number }
-  /** Growth of one counter as a share of another's. */
+  /** Growth of one counter, of the table that it is largest of, as a share of another's. */
   | {
       readonly kind: "share";
       readonly part: string;

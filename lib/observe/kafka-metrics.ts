@@ -23,6 +23,7 @@ export interface KafkaTopicFacts {
 
 /** A scrape is not kept waiting by brokers that are away. */
 const LOOK_MS_MAX = 4_000;
+const LOOK_AWAY_MS_MAX = 500;
 
 export interface KafkaMetricsOptions {
   readonly pipeline: string;
@@ -35,6 +36,7 @@ export class KafkaMetrics {
   readonly #options: KafkaMetricsOptions;
   readonly #gauges: Readonly<Record<GaugeName, Gauge>>;
   #looking: Promise<KafkaFacts | null> | null = null;
+  #wereAway = false;
 
   constructor(registry: Registry, options: KafkaMetricsOptions) {
     this.#options = options;
@@ -55,7 +57,9 @@ export class KafkaMetrics {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = null;
     });
-    const facts = await inTime(this.#looking);
+    // Brokers that were away are not waited for again: how long it takes is known.
+    const facts = await inTime(this.#looking, this.#wereAway ? LOOK_AWAY_MS_MAX : LOOK_MS_MAX);
+    this.#wereAway = facts === null;
     const { millpond_pipeline_info: _constant, kafka_brokers, ...found } = this.#gauges;
     for (const gauge of Object.values(found)) gauge.reset();
     kafka_brokers.set(facts?.brokers.length ?? 0);
@@ -126,10 +130,13 @@ const GAUGES = {
 
 type GaugeName = keyof typeof GAUGES;
 
-async function inTime(facts: Promise<KafkaFacts | null>): Promise<KafkaFacts | null> {
+async function inTime(
+  facts: Promise<KafkaFacts | null>,
+  waitMsMax: number,
+): Promise<KafkaFacts | null> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), LOOK_MS_MAX);
+    timer = setTimeout(() => resolve(null), waitMsMax);
   });
   try {
     return await Promise.race([facts, tooLate]);

@@ -30,7 +30,8 @@ export function conditionValue(condition: AlertCondition): string {
       return increase(condition.metric, condition.withinS);
     case "share": {
       const { part, whole, withinS } = condition;
-      return `${increase(part, withinS)} / (${increase(whole, withinS)} > 0)`;
+      const worst = `max by (pipeline) (${increase(part, withinS, "pipeline, table")})`;
+      return `${worst} / (${increase(whole, withinS)} > 0)`;
     }
     case "lag":
       return LAG;
@@ -50,8 +51,8 @@ export function conditionValue(condition: AlertCondition): string {
   }
 }
 
-const increase = (metric: string, withinS: number): string =>
-  `sum by (pipeline) (increase(${metric}[${withinS}s]))`;
+const increase = (metric: string, withinS: number, by = "pipeline"): string =>
+  `sum by (${by}) (increase(${metric}[${withinS}s]))`;
 
 /** A rule file's content, before it becomes YAML. */
 export function ruleFile(rules: readonly AlertRule[]): object {

@@ -112,7 +112,11 @@ function within(looks: readonly Look[], seconds: number): readonly Look[] {
 }
 
 /** A counter that is smaller than before began anew from 0. */
-function increases(metric: string, looks: readonly Look[]): Measured[] {
+function increases(
+  metric: string,
+  looks: readonly Look[],
+  by: readonly string[] = ["pipeline"],
+): Measured[] {
   const grown: Sample[] = [];
   let before: Map<string, number> | null = null;
   for (const { samples } of looks) {
@@ -126,16 +130,18 @@ function increases(metric: string, looks: readonly Look[]): Measured[] {
     }
     before = now;
   }
-  return grouped(grown, ({ labels }) => pick(labels, ["pipeline"]), add);
+  return grouped(grown, ({ labels }) => pick(labels, by), add);
 }
 
+/** Of the table that has most of it. */
 function shares(
   { part, whole }: { readonly part: string; readonly whole: string },
   looks: readonly Look[],
 ): Measured[] {
-  const parts = new Map(
-    increases(part, looks).map(({ labels, value }) => [labels.pipeline, value]),
-  );
+  const parts = new Map<string | undefined, number>();
+  for (const { labels, value } of increases(part, looks, ["pipeline", "table"])) {
+    parts.set(labels.pipeline, Math.max(value, parts.get(labels.pipeline) ?? 0));
+  }
   return increases(whole, looks)
     .filter(({ value }) => value > 0)
     .map(({ labels, value }) => ({ labels, value: (parts.get(labels.pipeline) ?? 0) / value }));

@@ -77,6 +77,22 @@ describe("how much a counter grew", () => {
   });
 });
 
+test("a share is that of the worst table; without events there is none", () => {
+  const condition = { kind: "share", part: "late_total", whole: "n_total", withinS: 60 } as const;
+  const look = (atMs: number, n: number, late: readonly [number, number]): Look => ({
+    atMs,
+    samples: [
+      { name: "n_total", labels: { pipeline: "p", partition: "0" }, value: n },
+      ...late.map((value, i) => {
+        return { name: "late_total", labels: { pipeline: "p", table: `t${i}` }, value };
+      }),
+    ],
+  });
+  const share = measure(condition, [look(0, 100, [0, 50]), look(15_000, 200, [3, 54])]);
+  expect(share).toEqual([{ labels: { pipeline: "p" }, value: 0.04 }]);
+  expect(measure(condition, [look(0, 100, [0, 0]), look(15_000, 100, [0, 9])])).toEqual([]);
+});
+
 describe("a partition that stands still", () => {
   const condition = { kind: "stalled", withinS: 30 } as const;
   const look = (atMs: number, places: readonly (readonly [number, number])[]): Look => ({
