@@ -13,18 +13,24 @@ const STEPS = 4;
 /** Above it differences overflow: what is beyond is drawn at the edge. */
 const VALUE_MAX = 1e300;
 const FINITE = 10 * VALUE_MAX;
+/** Below it divisions underflow: drawn as zero. */
+const VALUE_MIN = 1e-290;
+/** Values that differ by less, in proportion, are drawn as equal. */
+const PRECISION = 1e-9;
 
 /** A scale that holds all values, and zero where that costs little room or `fromZero` asks it. */
 export function scaleFor(values: readonly number[], fromZero: boolean): Scale {
-  const clamp = (value: number) => Math.max(-VALUE_MAX, Math.min(VALUE_MAX, value));
+  const clamp = (value: number) =>
+    Math.abs(value) < VALUE_MIN ? 0 : Math.max(-VALUE_MAX, Math.min(VALUE_MAX, value));
   const finite = values.filter(Number.isFinite).map(clamp);
   let low = finite.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
   let high = finite.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   if (finite.length === 0) [low, high] = [0, 1];
   if (fromZero || (low > 0 && low < high / 2)) low = Math.min(low, 0);
   if (fromZero || (high < 0 && high > low / 2)) high = Math.max(high, 0);
-  if (low === high) {
-    const room = low === 0 ? 1 : Math.abs(low) / 2;
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  if (high - low <= PRECISION * size) {
+    const room = size === 0 ? 1 : size / 2;
     if (low >= 0 && fromZero) high += room;
     else [low, high] = [low - room, high + room];
   }
