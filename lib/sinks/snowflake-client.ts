@@ -231,6 +231,7 @@ async function loadDriver(): Promise<DriverApi> {
     const loaded: DriverApi & { readonly default?: DriverApi } = await import("snowflake-sdk");
     driver = loaded.default ?? loaded;
   } catch (cause) {
+    if (!isMissing(cause)) throw cause;
     throw new MillpondError(
       "USAGE",
       "The snowflake sink needs Snowflake's driver, which is not installed: " +
@@ -242,6 +243,9 @@ async function loadDriver(): Promise<DriverApi> {
   driver.configure({ logLevel: "OFF", additionalLogToConsole: false });
   return driver;
 }
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "ERR_MODULE_NOT_FOUND";
 
 type Done<T> = (error: Error | null | undefined, value: T) => void;
 

@@ -61,19 +61,26 @@ class SnowflakeSchema implements Sink {
   }
 
   async open(): Promise<number> {
-    try {
-      if (this.#session === null) {
-        const { env, pipeline, limits } = this.#options;
-        const settings = await snowflakeSettings(env);
-        this.#session = await SnowflakeSession.open(settings, pipeline, limits);
-        await this.#claim(this.#session);
+    if (this.#session !== null) {
+      try {
+        this.#progress = await this.#readProgress(this.#session);
+        return this.#progress.sequence;
+      } catch {
+        // Sessions end: one is idle for hours between results.
+        await this.close();
       }
-      this.#progress = await this.#readProgress(this.#session);
-      return this.#progress.sequence;
+    }
+    const { env, pipeline, limits } = this.#options;
+    const session = await SnowflakeSession.open(await snowflakeSettings(env), pipeline, limits);
+    try {
+      await this.#claim(session);
+      this.#progress = await this.#readProgress(session);
     } catch (error) {
-      await this.close();
+      await session.close();
       throw error;
     }
+    this.#session = session;
+    return this.#progress.sequence;
   }
 
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {

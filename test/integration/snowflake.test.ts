@@ -215,6 +215,17 @@ describe.skipIf(missing !== null)(
       await expectTables(script);
     });
 
+    test("opens a session anew that has ended", async () => {
+      newSchema();
+      const sink = makeSink();
+      await sink.open();
+      const script = two();
+      await sink.apply(stream(script.publications), 3);
+      await server.fail({ match: "^SELECT ID", when: "before" });
+      expect(await sink.open()).toBe(3);
+      expect((await server.log()).filter((sql) => /^ALTER SESSION/.test(sql))).toHaveLength(1);
+    });
+
     test("adds columns that may be null, and refuses a table of somebody else's", async () => {
       newSchema();
       await applyAll(makeSink(), two());

@@ -71,6 +71,30 @@ describe.skipIf(missing !== null)(title, () => {
     }
   });
 
+  /** Files that hold Snowflake's driver, or ours of it. */
+  const driverIn = ({ directories }: PipelineCode): string[] =>
+    filesIn(directories.sink)
+      .filter((file) => file.endsWith(".mjs"))
+      .map((file) => path.join(directories.sink, file))
+      .filter((file) => readFileSync(file, "utf8").includes("snowflakecomputing.com"));
+
+  test("Snowflake's driver is in the sink of a pipeline that has that sink, and works", async () => {
+    expect(driverIn(code)).toEqual([]);
+    const withSink = await bundlePipeline("test/unit/aws/snowflake-pipeline.ts", {
+      outDir,
+      architecture: code.architecture,
+    });
+    const drivers = driverIn(withSink).map((file) => pathToFileURL(file).href);
+    const script = `const all = ${JSON.stringify(drivers)};
+      const modules = await Promise.all(all.map((url) => import(url)));
+      const driver = modules.find((loaded) => loaded.default?.createConnection).default;
+      driver.configure({ logLevel: "OFF" });
+      console.log(typeof driver.createConnection({ account: "a", username: "u", password: "p" }));`;
+    const options = { cwd: tmpdir(), encoding: "utf8", env: { PATH: process.env.PATH } } as const;
+    const args = ["--input-type=module", "--no-warnings", "-e", script];
+    expect(execFileSync(process.execPath, args, options).trim()).toBe("object");
+  });
+
   test("nothing of a download is left beside DuckDB's extension", () => {
     const found = filesIn(path.join(code.directories.sink, "extensions"));
     expect(found.map((name) => path.basename(name))).toEqual(["httpfs.duckdb_extension"]);
