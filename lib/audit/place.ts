@@ -18,13 +18,21 @@ import {
   sinkSequences,
   storedPartitions,
 } from "../runtime/inspect-data.js";
-import { LOCKED, noResults, outputPaths, readManifest } from "../runtime/output.js";
+import {
+  LOCKED,
+  type Manifest,
+  noResults,
+  type OutputPaths,
+  outputPaths,
+  readManifest,
+} from "../runtime/output.js";
 import { quoteName, quoteText } from "../sinks/duckdb-types.js";
 import { tableLayouts } from "../sinks/layouts.js";
 
 export interface AuditPlace {
   /** In memory; `published` schema: copies of the published tables. Bronze is read where it is. */
   readonly connection: DuckDBConnection;
+  readonly instance: DuckDBInstance;
   /** Something to select bronze's columns from. */
   readonly bronze: string;
   /** Names of the tables in schema `published`. */
@@ -47,34 +55,45 @@ const LOOK_AGAIN_MS = 50;
  * @throws MillpondError USAGE when there are no results or no bronze, CONFLICT while a run writes
  */
 export async function openOutput(out: string): Promise<AuditPlace> {
+  const paths = outputPaths(out);
+  const manifest = readManifest(paths);
+  if (manifest === null || !fs.existsSync(paths.checkpoints)) throw noResults(out);
+  return openData(paths, manifest);
+}
+
+/** The same, of data that the output's own manifest may not name yet. */
+export async function openData(
+  paths: OutputPaths,
+  manifest: Pick<Manifest, "definition" | "definitionHash">,
+): Promise<AuditPlace> {
   const giveUpAt = performance.now() + SETTLE_MS_MAX;
   for (;;) {
-    const place = await openAsOfOne(out);
+    const place = await openAsOfOne(paths, manifest);
     if (place !== null) return place;
     if (performance.now() >= giveUpAt) break;
     await sleep(LOOK_AGAIN_MS);
   }
   throw new MillpondError(
     "CONFLICT",
-    `the results in ${out} stand between two commits: a run is writing them, or one was stopped ` +
+    `the results in ${paths.dir} stand between two commits: a run is writing them, or one was stopped ` +
       "on its way. Wait for it, or run the pipeline again, which completes them",
   );
 }
 
 /** Null when lake, database and state are not of one moment. */
-async function openAsOfOne(out: string): Promise<AuditPlace | null> {
-  const paths = outputPaths(out);
-  const manifest = readManifest(paths);
-  if (manifest === null || !fs.existsSync(paths.checkpoints)) throw noResults(out);
+async function openAsOfOne(
+  paths: OutputPaths,
+  manifest: Pick<Manifest, "definition" | "definitionHash">,
+): Promise<AuditPlace | null> {
   const { definition } = manifest;
   const memory = await openMemory();
-  const { connection } = memory;
+  const { connection, instance } = memory;
   try {
     const hasDatabase = fs.existsSync(paths.database);
     if (hasDatabase) await connection.run(attachSql(paths.database));
     const sequences = await sinkSequences(paths, definition);
     const state = await publisherState(paths, manifest);
-    const views = await lakeViews(out);
+    const views = await lakeViews(paths, definition);
     const partitions = await storedPartitions(paths, definition);
     const isOne =
       sequences.every(({ sequence }) => sequence === state.sequence) &&
@@ -85,7 +104,7 @@ async function openAsOfOne(out: string): Promise<AuditPlace | null> {
       await memory.close();
       return null;
     }
-    const bronze = bronzeOf(views, definition, out);
+    const bronze = bronzeOf(views, definition, paths.dir);
     const published = await copyTables(connection, definition, hasDatabase, views);
     if (hasDatabase) await connection.run("DETACH results");
     const flushed = partitions.every((stored) => isFlushed(stored, state));
@@ -95,7 +114,7 @@ async function openAsOfOne(out: string): Promise<AuditPlace | null> {
         state.watermarks[name] ?? Number.NEGATIVE_INFINITY,
       ]),
     );
-    return { connection, bronze, published, passed, flushed, close: memory.close };
+    return { connection, instance, bronze, published, passed, flushed, close: memory.close };
   } catch (error) {
     await memory.close();
     if (error instanceof Error && LOCKED.test(error.message)) return null;
@@ -118,7 +137,7 @@ async function openMemory(options: Readonly<Record<string, string>> = {}) {
     instance.closeSync();
     fs.rmSync(folder, { recursive: true, force: true });
   };
-  return { connection, folder, close };
+  return { instance, connection, folder, close };
 }
 
 const attachSql = (file: string): string => `ATTACH ${quoteText(file)} AS results (READ_ONLY)`;
@@ -202,7 +221,7 @@ export async function openBucket(
 ): Promise<AuditPlace> {
   const access = await storage.access();
   const memory = await openMemory({ extension_directory: access.extensionDirectory });
-  const { connection } = memory;
+  const { connection, instance } = memory;
   try {
     for (const sql of access.statements) await connection.run(sql);
     const file = path.join(memory.folder, "results.duckdb");
@@ -223,7 +242,8 @@ export async function openBucket(
       published.add(name);
     }
     const bronze = "results.main.bronze";
-    return { connection, bronze, published, passed: null, flushed: false, close: memory.close };
+    const facts = { bronze, published, passed: null, flushed: false };
+    return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();
     throw error;

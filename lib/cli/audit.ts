@@ -7,6 +7,7 @@ import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import { auditText } from "./audit-report.js";
+import { setting } from "./run.js";
 
 interface AuditFlags {
   readonly out?: string;
@@ -180,10 +181,4 @@ function count(value: string): number {
   const number = Number(value);
   if (Number.isInteger(number) && number >= 0 && number <= LIMIT_MAX) return number;
   throw new InvalidArgumentError(`expected a whole number from 0 to ${LIMIT_MAX}.`);
-}
-
-function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const at = value.indexOf("=");
-  if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
-  return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, MillpondError } from "../errors.js";
 import { auditCommand } from "./audit.js";
+import { backfillCommand } from "./backfill.js";
 import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
@@ -101,6 +102,7 @@ function program(json: boolean): Command {
     readCommand(),
     inspectCommand(),
     auditCommand(),
+    backfillCommand(),
     reportCommand(),
     simulateCommand(),
     produceCommand(),

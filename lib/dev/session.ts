@@ -244,7 +244,7 @@ class Work {
     metrics: MetricsOutput,
   ): Promise<Work> {
     const { pipeline, store } = options;
-    const MILLPOND_STORE = store.kind === "aws" ? "aws" : `file:${store.out}`;
+    const MILLPOND_STORE = store.kind === "aws" ? "aws" : `file:${outputPaths(store.out).data}`;
     const env = { ...options.env, MILLPOND_STORE, MILLPOND_PARTIAL_BATCH: "true" };
     const stores = await openStores(env);
     const runtime = await pipelineRuntime(pipeline, env, references);

@@ -2,8 +2,15 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { LOCKED, noResults, outputPaths, readManifest } from "../runtime/output.js";
+import {
+  LOCKED,
+  noResults,
+  type OutputPaths,
+  outputPaths,
+  readManifest,
+} from "../runtime/output.js";
 import { DeltaTable } from "../sinks/delta-table.js";
 import { Database } from "../sinks/duckdb-database.js";
 import { storedPath } from "../sinks/lake-files.js";
@@ -47,7 +54,7 @@ export async function openLocalResults(out: string, writableDir?: string): Promi
 async function open(out: string, writableDir: string | undefined): Promise<Results> {
   const paths = outputPaths(out);
   const databaseFile = fs.existsSync(paths.database) ? paths.database : null;
-  const views = await lakeViews(out);
+  const views = await lakeViews(paths, readManifest(paths)?.definition);
   const isNew = databaseFile === null && views.length === 0;
   if (isNew && readManifest(paths) === null) throw noResults(out);
   const allowedFiles = views.flatMap(({ files }) => files);
@@ -68,16 +75,17 @@ async function open(out: string, writableDir: string | undefined): Promise<Resul
 }
 
 /** Views over the live files of every Delta table in the lake. */
-export async function lakeViews(out: string): Promise<LakeView[]> {
-  const paths = outputPaths(out);
+export async function lakeViews(
+  paths: OutputPaths,
+  definition: PipelineDefinition | undefined,
+): Promise<LakeView[]> {
   const names = fs.existsSync(paths.lake)
     ? fs
         .readdirSync(paths.lake)
         .filter((name) => fs.existsSync(path.join(paths.lake, name, "_delta_log")))
     : [];
   if (names.length === 0) return [];
-  const manifest = readManifest(paths);
-  const layouts = manifest === null ? [] : tableLayouts(manifest.definition);
+  const layouts = definition === undefined ? [] : tableLayouts(definition);
   const storage = new LocalLakeStorage(paths.lake, path.join(paths.lake, "_millpond", "tmp"));
   // Only reads checkpoints of the logs.
   const reader = await Database.open({ path: ":memory:", tempDir: storage.tempDir });

@@ -103,7 +103,7 @@ export async function storedPartitions(
 
 export async function publisherState(
   paths: OutputPaths,
-  manifest: Manifest,
+  manifest: Pick<Manifest, "definition" | "definitionHash">,
 ): Promise<PublisherState> {
   const publisher = new Publisher({
     checkpoints: new FileCheckpointStore(paths.checkpoints),

@@ -16,6 +16,8 @@ export interface OutputPaths {
   readonly dir: string;
   readonly manifest: string;
   readonly lock: string;
+  /** What holds all that follows: `dir`, or a folder in it that a backfill made. */
+  readonly data: string;
   readonly checkpoints: string;
   readonly objects: string;
   /** Copies of the reference tables' files, by the table's name. */
@@ -24,18 +26,39 @@ export interface OutputPaths {
   readonly database: string;
 }
 
+/** Where an output's files are now; its manifest may name a folder for them. */
 export function outputPaths(dir: string): OutputPaths {
+  return pathsIn(dir, dataFolderOf(path.resolve(dir, MANIFEST)));
+}
+
+/** The same for data in `folder` of the output; "." is the output's directory itself. */
+export function pathsIn(dir: string, folder: string): OutputPaths {
   const at = (...names: string[]) => path.join(path.resolve(dir), ...names);
   return {
     dir: path.resolve(dir),
-    manifest: at("millpond.json"),
+    manifest: at(MANIFEST),
     lock: at("state", "lock"),
-    checkpoints: at("state", "checkpoints"),
-    objects: at("state", "objects"),
-    references: at("state", "references"),
-    lake: at("lake"),
-    database: at("results.duckdb"),
+    data: at(folder),
+    checkpoints: at(folder, "state", "checkpoints"),
+    objects: at(folder, "state", "objects"),
+    references: at(folder, "state", "references"),
+    lake: at(folder, "lake"),
+    database: at(folder, "results.duckdb"),
   };
+}
+
+const MANIFEST = "millpond.json";
+/** Folders that a backfill makes; no other is ever deleted whole. */
+export const DATA_FOLDER = /^data-[0-9a-f]{12}$/;
+
+/** What is wrong with a manifest is for `readManifest` to say. */
+function dataFolderOf(manifest: string): string {
+  try {
+    const { data }: { data?: unknown } = JSON.parse(fs.readFileSync(manifest, "utf8"));
+    return typeof data === "string" && DATA_FOLDER.test(data) ? data : ".";
+  } catch {
+    return ".";
+  }
 }
 
 export interface Manifest {
@@ -118,10 +141,21 @@ export function claimOutput(
   definitionHash: string,
 ): void {
   if (checkOutput(paths, definition, definitionHash) === "claimed") return;
-  const manifest: Manifest = {
+  writeManifest(paths, definition, definitionHash);
+}
+
+/** In one step: whoever reads the output finds the manifest before or this one. */
+export function writeManifest(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+  definitionHash: string,
+): void {
+  const folder = path.relative(paths.dir, paths.data);
+  const manifest = {
     format: FORMAT_VERSION,
     pipeline: definition.name,
     definitionHash,
+    ...(folder !== "" && { data: folder }),
     definition: definitionFrom(JSON.parse(toJson(definition))),
   };
   const temporary = `${paths.manifest}.tmp`;
@@ -160,7 +194,8 @@ export function checkOutput(
     `${paths.dir} was written by another version of pipeline "${definition.name}" ` +
       `(${changesBetween(found.definition, JSON.parse(toJson(definition)))}). ` +
       "Results of two definitions do not mix: " +
-      "give a new --out to process the input again, or go back to the old definition",
+      "rebuild them from bronze with `millpond backfill`, give a new --out to process the input " +
+      "again, or go back to the old definition",
   );
 }
 

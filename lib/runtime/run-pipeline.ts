@@ -113,8 +113,28 @@ export async function runPipeline(options: RunOptions): Promise<RunReport> {
   }
 }
 
+/** What a run reads instead of files. */
+export interface StreamSource {
+  readonly stream: string;
+  readonly source: PartitionSource;
+}
+
+/** Of a run into data that nobody else works on, from other sources than files. */
+export function runSources(
+  options: Omit<RunOptions, "inputs" | "workers">,
+  paths: OutputPaths,
+  references: LoadedReferences,
+  sources: readonly StreamSource[],
+): Promise<RunReport> {
+  const hash = hashOf(options.pipeline.definition, references.hashes);
+  keepReferences(options.pipeline, paths.references);
+  const complete = { ...options, inputs: new Map(), workers: 1 };
+  return new Run(complete, paths, references, hash, sources).execute();
+}
+
 class Run {
   private readonly options: RunOptions;
+  private readonly sources: readonly StreamSource[] | undefined;
   private readonly paths: OutputPaths;
   private readonly definition: PipelineDefinition;
   private readonly definitionHash: string;
@@ -134,8 +154,10 @@ class Run {
     paths: OutputPaths,
     references: LoadedReferences,
     definitionHash: string,
+    sources?: readonly StreamSource[],
   ) {
     this.options = options;
+    this.sources = sources;
     this.paths = paths;
     this.definition = options.pipeline.definition;
     this.definitionHash = definitionHash;
@@ -159,7 +181,7 @@ class Run {
   }
 
   async execute(): Promise<RunReport> {
-    const partitions = await this.partitions();
+    const partitions = this.sources ?? (await this.partitions());
     await this.publisher.load();
     await this.publisher.sweep();
     await this.sinks.sweep();

@@ -1,0 +1,219 @@
+/**
+ * A changed definition's tables from the records that are there: bronze is read again through the
+ * engine into data of its own, which the audit then holds against batch SQL; one rename puts it in
+ * the old data's place. Its checkpoints stand where the old ones stood, so the next run goes on.
+ */
+import { randomBytes } from "node:crypto";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import type { Pipeline, PipelineDefinition } from "../define/definition.js";
+import { definitionHash } from "../define/json.js";
+import { MillpondError } from "../errors.js";
+import { type StoredPartition, storedPartitions } from "../runtime/inspect-data.js";
+import {
+  DATA_FOLDER,
+  lockOutput,
+  noResults,
+  type OutputPaths,
+  outputPaths,
+  pathsIn,
+  readManifest,
+  writeManifest,
+} from "../runtime/output.js";
+import { loadReferences, referenceFiles } from "../runtime/references.js";
+import { type RunProgress, type RunReport, runSources } from "../runtime/run-pipeline.js";
+import { partitionPrefix, publisherId } from "../runtime/runner.js";
+import { quoteText } from "../sinks/duckdb-types.js";
+import { FileCheckpointStore } from "../stores/files.js";
+import { type AuditReport, audit } from "./audit.js";
+import { type BronzePartition, bronzeSource } from "./bronze-source.js";
+import { type AuditPlace, openData } from "./place.js";
+
+export interface BackfillOptions {
+  readonly pipeline: Pipeline;
+  readonly out: string;
+  /** Publish windows that are still open, as `run` does. */
+  readonly flush: boolean;
+  readonly batchSize: number;
+  readonly onProgress?: (progress: RunProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+export type BackfillReport =
+  /** The output is of this definition already. */
+  | { readonly kind: "current" }
+  | { readonly kind: "aborted" }
+  | { readonly kind: "done"; readonly run: RunReport; readonly audit: AuditReport };
+
+/**
+ * Throws `MillpondError`, and then the output is what it was: "USAGE" without results or bronze,
+ * "OUTPUT" where the change can't be made from bronze, "CONFLICT" while a run writes, "INVARIANT"
+ * when the rebuilt tables are not what batch SQL says.
+ */
+export async function backfill(options: BackfillOptions): Promise<BackfillReport> {
+  const { pipeline, out } = options;
+  const references = await loadReferences(pipeline);
+  const hash = definitionHash(pipeline.definition, references.hashes);
+  if (readManifest(outputPaths(out)) === null) throw noResults(out);
+  const lock = await lockOutput(outputPaths(out));
+  try {
+    // Under the lock: another backfill may have come before.
+    const before = outputPaths(out);
+    const manifest = readManifest(before);
+    if (manifest === null) throw noResults(out);
+    removeUnnamed(before);
+    if (manifest.definitionHash === hash) return { kind: "current" };
+    refuseUnfit(manifest.definition, pipeline.definition);
+    const after = pathsIn(before.dir, `data-${randomBytes(6).toString("hex")}`);
+    const run = await rebuild(options, before, after);
+    if (run.aborted) {
+      removeData(after);
+      return { kind: "aborted" };
+    }
+    const audited = await prove(pipeline, hash, after);
+    writeManifest(after, pipeline.definition, hash);
+    removeData(before);
+    return { kind: "done", run, audit: audited };
+  } finally {
+    lock.release();
+  }
+}
+
+/** Folders of backfills that were cut off, or of data that one has replaced. */
+function removeUnnamed(paths: OutputPaths): void {
+  for (const name of fs.readdirSync(paths.dir)) {
+    const folder = path.join(paths.dir, name);
+    if (!DATA_FOLDER.test(name) || folder === paths.data) continue;
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  if (paths.data !== paths.dir) removeData(pathsIn(paths.dir, "."));
+}
+
+/** The output's own directory keeps the manifest, the lock, and what is no data. */
+function removeData(paths: OutputPaths): void {
+  const { data, dir, checkpoints, objects, references, lake, database } = paths;
+  const files = [checkpoints, objects, references, lake, database, `${database}.wal`];
+  for (const place of data === dir ? files : [data]) {
+    fs.rmSync(place, { recursive: true, force: true });
+  }
+}
+
+function refuseUnfit(before: PipelineDefinition, after: PipelineDefinition): void {
+  if (before.name !== after.name) {
+    throw new MillpondError(
+      "OUTPUT",
+      `the output belongs to pipeline "${before.name}", not "${after.name}": give its own --out`,
+    );
+  }
+  const remote = [...before.sinks, ...after.sinks].find(
+    ({ kind }) => kind !== "lake" && kind !== "duckdb",
+  );
+  if (remote !== undefined) {
+    throw new MillpondError(
+      "OUTPUT",
+      `the ${remote.kind} sink keeps its own progress and old rows, which a backfill does not ` +
+        "change: process the input again into a new --out, with a new place for that sink",
+    );
+  }
+  const names = new Set(after.streams.map(({ name }) => name));
+  const removed = before.streams.find(({ name }) => !names.has(name));
+  if (removed !== undefined) {
+    throw new MillpondError(
+      "OUTPUT",
+      `the new definition has no stream "${removed.name}", so its records would be lost: keep it ` +
+        "in the definition, with a row table or none of its events counted",
+    );
+  }
+  if (!after.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
+    throw new MillpondError(
+      "OUTPUT",
+      "the new definition keeps no bronze, so its output could not be rebuilt again: add lake()",
+    );
+  }
+}
+
+async function rebuild(
+  options: BackfillOptions,
+  before: OutputPaths,
+  after: OutputPaths,
+): Promise<RunReport> {
+  const manifest = readManifest(before);
+  if (manifest === null) throw noResults(options.out);
+  const references = await loadReferences(options.pipeline);
+  const place = await openData(before, manifest);
+  try {
+    const stored = await storedPartitions(before, manifest.definition);
+    const partitions = await bronzePartitions(place, stored);
+    const sources = partitions.map((partition) => ({
+      stream: partition.topic,
+      source: bronzeSource(place.instance, place.bronze, partition),
+    }));
+    await copyOtherItems(before, after, manifest.definition);
+    return await runSources(options, after, references, sources);
+  } finally {
+    await place.close();
+  }
+}
+
+/** Bronze must hold what the checkpoints have read: no less, and no more. */
+async function bronzePartitions(
+  { connection, bronze }: AuditPlace,
+  stored: readonly StoredPartition[],
+): Promise<BronzePartition[]> {
+  const partitions: BronzePartition[] = [];
+  for (const { stream: topic, partition, checkpoint, meta } of stored) {
+    const reader = await connection.runAndReadAll(
+      `SELECT count(*)::DOUBLE, max("offset")::DOUBLE,
+        coalesce(sum(octet_length("value")), 0)::DOUBLE FROM ${bronze}
+      WHERE topic = ${quoteText(topic)} AND "partition" = ${partition}`,
+    );
+    const [records = 0, last = 0, bytes = 0] = (reader.getRows()[0] ?? []).map(Number);
+    const { label, counters } = meta;
+    const reaches = counters.records === 0 || last === checkpoint.nextOffset - 1;
+    if (records !== counters.records || !reaches) {
+      throw new MillpondError(
+        "OUTPUT",
+        `bronze holds ${records} of the ${counters.records} records that were read of ${label} ` +
+          `(up to offset ${last}, the checkpoint is at ${checkpoint.nextOffset}): it is not ` +
+          "whole, so process the input again into a new --out",
+      );
+    }
+    partitions.push({ topic, partition, label, position: checkpoint.position, records, bytes });
+  }
+  return partitions;
+}
+
+/** Which file is which partition, and the like: all but what the engine will write anew. */
+async function copyOtherItems(
+  before: OutputPaths,
+  after: OutputPaths,
+  { name, streams }: PipelineDefinition,
+): Promise<void> {
+  const from = new FileCheckpointStore(before.checkpoints);
+  const to = new FileCheckpointStore(after.checkpoints);
+  const own = streams.map((stream) => partitionPrefix(name, stream.name));
+  for (const id of await from.list(`${name}/`)) {
+    if (id === publisherId(name) || own.some((prefix) => id.startsWith(prefix))) continue;
+    const item = await from.read(id);
+    if (item !== null) await to.compareAndSwap(id, { ...item, generation: 1 });
+  }
+}
+
+/** Nothing is published that batch SQL does not agree with. */
+async function prove(pipeline: Pipeline, hash: string, after: OutputPaths): Promise<AuditReport> {
+  const { definition, functions } = pipeline;
+  const place = await openData(after, { definition, definitionHash: hash });
+  try {
+    const references = referenceFiles(pipeline);
+    const report = await audit(place, { definition, functions, references, examples: 1 });
+    if (report.equal) return report;
+    const { table, differences } = report.tables.find((one) => one.differences.length > 0)!;
+    throw new MillpondError(
+      "INVARIANT",
+      `the rebuilt table "${table}" is not what batch SQL says (${differences[0]!.explanation}); ` +
+        `the old results stand. Keep ${after.data} and report it`,
+    );
+  } finally {
+    await place.close();
+  }
+}

@@ -1,0 +1,129 @@
+/** A partition read again from bronze, record by record as it was read first. */
+import {
+  DuckDBBlobValue,
+  type DuckDBConnection,
+  type DuckDBInstance,
+  type DuckDBResult,
+  type DuckDBValue,
+} from "@duckdb/node-api";
+import type { Slice } from "../engine/slice.js";
+import { MillpondError } from "../errors.js";
+import { quoteText } from "../sinks/duckdb-types.js";
+import type { PartitionReader, PartitionSource, SourcePosition } from "../sources/source.js";
+
+export interface BronzePartition {
+  readonly topic: string;
+  readonly partition: number;
+  /** As the checkpoint that read it has them. */
+  readonly label: string;
+  readonly position: SourcePosition | null;
+  /** In bronze. */
+  readonly records: number;
+  readonly bytes: number;
+}
+
+/**
+ * `bronze`: something to select its columns from. After the last record the source stands where
+ * the first reader of the partition does, so that whoever has the checkpoint can go on from there.
+ */
+export function bronzeSource(
+  instance: DuckDBInstance,
+  bronze: string,
+  partition: BronzePartition,
+): PartitionSource {
+  const { topic, label } = partition;
+  return {
+    topic,
+    partition: partition.partition,
+    label,
+    async open(nextOffset: number): Promise<PartitionReader> {
+      const connection = await instance.connect();
+      const result = await connection.stream(
+        `SELECT "offset"::DOUBLE, epoch_ms("timestamp")::DOUBLE, key, "value" FROM ${bronze}
+        WHERE topic = ${quoteText(topic)} AND "partition" = ${partition.partition}
+          AND "offset" >= ${nextOffset} ORDER BY "offset"`,
+      );
+      return new BronzeReader(partition, connection, result);
+    },
+  };
+}
+
+class BronzeReader implements PartitionReader {
+  readonly topic: string;
+  readonly partition: number;
+  readonly label: string;
+  readonly bytesTotal: number;
+  bytesRead = 0;
+  readonly #of: BronzePartition;
+  readonly #connection: DuckDBConnection;
+  readonly #result: DuckDBResult;
+  #rows: readonly (readonly DuckDBValue[])[] = [];
+  #at = 0;
+  #records = 0;
+
+  constructor(of: BronzePartition, connection: DuckDBConnection, result: DuckDBResult) {
+    this.topic = of.topic;
+    this.partition = of.partition;
+    this.label = of.label;
+    this.bytesTotal = of.bytes;
+    this.#of = of;
+    this.#connection = connection;
+    this.#result = result;
+  }
+
+  async read(recordsMax: number): Promise<Slice | null> {
+    if (this.#at === this.#rows.length) {
+      const chunk = await this.#result.fetchChunk();
+      if (chunk === null || chunk.rowCount === 0) return this.#end();
+      this.#rows = chunk.getRows();
+      this.#at = 0;
+    }
+    const rows = this.#rows.slice(this.#at, this.#at + recordsMax);
+    this.#at += rows.length;
+    this.#records += rows.length;
+    const values = sideBySide(rows.map((row) => row[3] ?? null));
+    this.bytesRead += values.bytes.length;
+    const { topic, partition } = this;
+    return {
+      topic,
+      partition,
+      count: rows.length,
+      ...values,
+      keys: sideBySide(rows.map((row) => row[2] ?? null)),
+      offsets: Float64Array.from(rows, (row) => Number(row[0])),
+      timestamps: Float64Array.from(rows, (row) => (row[1] === null ? Number.NaN : Number(row[1]))),
+      faults: new Map(),
+    };
+  }
+
+  #end(): null {
+    const { records, label } = this.#of;
+    if (this.#records === records) return null;
+    throw new MillpondError(
+      "INVARIANT",
+      `bronze gave ${this.#records} of the ${records} records of ${label}: its files are damaged`,
+    );
+  }
+
+  position(): SourcePosition {
+    return this.#records === this.#of.records ? (this.#of.position ?? {}) : {};
+  }
+
+  async close(): Promise<void> {
+    this.#connection.closeSync();
+  }
+}
+
+function sideBySide(values: readonly DuckDBValue[]) {
+  const blobs = values.map((value) => (value instanceof DuckDBBlobValue ? value.bytes : null));
+  const starts = new Int32Array(blobs.length).fill(-1);
+  const ends = new Int32Array(blobs.length).fill(-1);
+  let at = 0;
+  for (const [index, bytes] of blobs.entries()) {
+    if (bytes === null) continue;
+    starts[index] = at;
+    at += bytes.length;
+    ends[index] = at;
+  }
+  return { bytes: Buffer.concat(blobs.filter((bytes) => bytes !== null)), starts, ends };
+}
