@@ -130,7 +130,7 @@ class Schedule {
       references,
       feeds: this.#feeds,
       partialBatch: random.unit() < 0.5,
-      recordsMax: Math.ceil(recordsOf(prepared) / random.pick([1, 3, 8])),
+      recordsMax: Math.ceil(recordsOf(prepared) / random.pick([1, 3, 6])),
     });
     this.#sinks = new SinkFleet({
       ...shared,
@@ -159,7 +159,7 @@ class Schedule {
     // Not every time: it takes as long as all the rest.
     const simulatedMs = world.nowMs - world.startMs;
     if (world.random.unit() < 0.2) await this.#publishNothing();
-    if (world.random.unit() < 0.5) await this.#sweep();
+    if (world.random.unit() < 0.25) await this.#sweep();
     const [first, ...others] = tables;
     for (const other of others) {
       this.#check(isDeepStrictEqual(other, first), "two sinks differ");
@@ -179,11 +179,11 @@ class Schedule {
     const world = this.#world;
     const chance = world.random.unit();
     if (chance < 0.12) await this.#processors.deliver();
-    else if (chance < 0.14) {
+    else if (chance < 0.132) {
       const flush = world.strikes("flush on demand");
       await this.#sinks.wake({ flush, tick: flush || world.random.unit() < 0.3 });
-    } else if (chance < 0.155) this.#passTime();
-    else if (chance < 0.19) {
+    } else if (chance < 0.145) this.#passTime();
+    else if (chance < 0.175) {
       await this.#processors.strike();
       await this.#sinks.strike();
     } else if (!(await world.step())) await this.#processors.deliver();

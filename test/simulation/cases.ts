@@ -120,7 +120,7 @@ const brief = (events: Clicks) =>
 export function caseOf(number: number): Case {
   const random = new Random(number * 7919 + 13);
   const names = Object.keys(TABLES);
-  const chosen = random.shuffle([...names]).slice(0, random.pick([1, 1, 2, 4]));
+  const chosen = random.shuffle([...names]).slice(0, random.pick([1, 1, 2, 3]));
   const isBrief = random.unit() < 0.15;
   const streams = random.unit() < 0.2 ? ["clicks", "taps"] : ["clicks"];
   const options = streams.map((name) => streamOptions(random, name));
@@ -137,8 +137,8 @@ export function caseOf(number: number): Case {
       sinks: [lake({ bronze: hasBronze })],
     });
   };
-  const partitions = random.pick([1, 2, 2, 3, 4]);
-  const records = random.pick([20, 30, 40, 60, 200]);
+  const partitions = random.pick([1, 1, 2, 2, 3]);
+  const records = random.unit() < 0.03 ? 200 : random.pick([6, 10, 16, 24]);
   const logs = options.flatMap((option) =>
     Array.from({ length: option.name === "taps" ? 1 : partitions }, (_, partition) =>
       randomLog(random, option, partition, Math.ceil(records / partitions), isBrief),

@@ -7,6 +7,7 @@ import { mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { PipelineDefinition, TableNode } from "../../lib/define/definition.js";
+import { days } from "../../lib/index.js";
 import { NO_FAULTS, Violation } from "../../lib/testing/faults.js";
 import {
   runSchedule,
@@ -123,7 +124,7 @@ async function differencesFromSql({ pipeline, logs }: Case, calm: ScheduleResult
 async function writeLog(dir: string, { topic, partition, records }: SimulatedLog) {
   const path = join(dir, `${topic}-${partition}.ndjson`);
   await writeFile(path, records.map(({ value }) => `${value ?? "null"}\n`).join(""));
-  const modified = new Date(START_MS + 86_400_000);
+  const modified = new Date(START_MS + days(10));
   await utimes(path, modified, modified);
   return { path, topic, partition };
 }

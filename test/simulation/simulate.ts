@@ -1,0 +1,136 @@
+/**
+ * `npm run simulate -- --seeds 1..100000 --minutes 10`: simulated schedules on all cores, with what
+ * was run, which faults came, and how to see a failing seed again; `--seed 17 --trace` shows it.
+ */
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { FAULT_KINDS } from "../../lib/testing/faults.js";
+import {
+  addTally,
+  caseNumber,
+  emptyTally,
+  replayCommand,
+  SEEDS_PER_CASE,
+  SeedRunner,
+  type Tally,
+} from "./seeds.js";
+
+/** So often a worker tells what it has done. */
+const SEEDS_PER_MESSAGE = 25;
+const SHOW_EVERY_MS = 10_000;
+
+interface Share {
+  readonly first: number;
+  readonly last: number;
+  readonly index: number;
+  readonly workers: number;
+  readonly untilMs: number;
+  /** Not 0 when all are to stop. */
+  readonly stop: Int32Array;
+}
+
+/** Every so-manieth case is a worker's; it tells of each case when it is through. */
+async function work({ first, last, index, workers, untilMs, stop }: Share): Promise<void> {
+  const port = parentPort!;
+  const runner = new SeedRunner();
+  for (let number = caseNumber(first); number <= caseNumber(last); number++) {
+    if (number % workers !== index) continue;
+    const from = Math.max(first, number * SEEDS_PER_CASE);
+    const to = Math.min(last, (number + 1) * SEEDS_PER_CASE - 1);
+    for (let seed = from; seed <= to; seed++) {
+      const held = await runner.run(seed);
+      const isOver = Date.now() >= untilMs || Atomics.load(stop, 0) !== 0;
+      if (held === null || isOver || seed === to || seed % SEEDS_PER_MESSAGE === 0) {
+        port.postMessage(runner.takeTally());
+      }
+      if (isOver) return;
+    }
+  }
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: "string", default: "1..100000" },
+      minutes: { type: "string", default: "10" },
+      workers: { type: "string", default: String(availableParallelism()) },
+      violations: { type: "string", default: "5" },
+      seed: { type: "string" },
+      trace: { type: "boolean", default: false },
+    },
+  });
+  if (values.seed !== undefined) return replay(Number(values.seed), values.trace);
+  const [first, last] = values.seeds.split("..").map(Number);
+  if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last)) {
+    console.error(`--seeds ${values.seeds} is no range; expected for example 1..100000`);
+    return 2;
+  }
+  const started = performance.now();
+  const tally = await onWorkers({
+    first: first!,
+    last: last!,
+    workers: Number(values.workers),
+    untilMs: Date.now() + Number(values.minutes) * 60_000,
+    violationsMax: Number(values.violations),
+  });
+  report(tally, performance.now() - started);
+  return tally.failures.length === 0 ? 0 : 1;
+}
+
+async function replay(seed: number, showsTrace: boolean): Promise<number> {
+  const runner = new SeedRunner();
+  const result = await runner.run(seed, showsTrace ? (line) => console.log(line) : undefined);
+  for (const { message } of runner.tally.failures) console.log(`seed ${seed}: ${message}`);
+  if (result !== null) console.log(`seed ${seed}: holds, in ${result.steps} steps`);
+  return result === null ? 1 : 0;
+}
+
+async function onWorkers(
+  options: Omit<Share, "index" | "stop"> & { readonly violationsMax: number },
+): Promise<Tally> {
+  const tally = emptyTally();
+  let shownMs = performance.now();
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const all = Array.from({ length: options.workers }, (_, index) => {
+    const share: Share = { ...options, index, stop };
+    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: share });
+    worker.on("message", (part: Tally) => {
+      addTally(tally, part);
+      for (const failure of part.failures) console.log(shownFailure(failure));
+      if (tally.failures.length >= options.violationsMax) Atomics.store(stop, 0, 1);
+      if (performance.now() - shownMs < SHOW_EVERY_MS) return;
+      shownMs = performance.now();
+      console.log(`${tally.schedules} schedules, ${tally.failures.length} violations`);
+    });
+    return worker;
+  });
+  await Promise.all(all.map((worker) => ended(worker)));
+  return tally;
+}
+
+function ended(worker: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    worker.on("error", reject);
+    worker.on("exit", () => resolve());
+  });
+}
+
+const shownFailure = ({ seed, message }: Tally["failures"][number]) =>
+  `seed ${seed}: ${message}\n  to see it: ${replayCommand(seed)}`;
+
+function report({ schedules, steps, simulatedMs, faults, failures }: Tally, ms: number): void {
+  const seconds = ms / 1000;
+  console.log(
+    `${schedules} schedules in ${seconds.toFixed(0)} s (${(schedules / seconds).toFixed(0)} a ` +
+      `second), ${steps} steps, ${(simulatedMs / 3_600_000).toFixed(0)} simulated hours`,
+  );
+  for (const kind of FAULT_KINDS) {
+    console.log(`${String(faults.get(kind) ?? 0).padStart(12)}  ${kind}`);
+  }
+  console.log(failures.length === 0 ? "no violation" : `${failures.length} violations`);
+}
+
+if (!isMainThread) await work(workerData as Share);
+else process.exitCode = await main();
