@@ -191,8 +191,8 @@ async function checkPostgres(subject: CheckSubject): Promise<readonly CheckResul
 async function schemaCheck(connection: PostgresConnection, schema: string): Promise<CheckResult> {
   const [row] = await connection.query(
     `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS is_there,
-      coalesce((SELECT has_schema_privilege(oid, 'CREATE, USAGE') FROM pg_namespace
-        WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE')) AS may_create`,
+      coalesce((SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE')
+        FROM pg_namespace WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE')) AS may_create`,
     [schema],
   );
   const is = row?.is_there === true ? "is there" : "will be made";
