@@ -7,7 +7,7 @@ import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import { auditText } from "./audit-report.js";
-import { setting } from "./run.js";
+import { setting } from "./settings.js";
 
 interface AuditFlags {
   readonly out?: string;

@@ -2,8 +2,8 @@
 import { Command } from "commander";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import { createProgress } from "./progress.js";
-import { setting } from "./run.js";
 import { accountingText } from "./run-report.js";
+import { setting } from "./settings.js";
 
 interface BackfillFlags {
   readonly out: string;

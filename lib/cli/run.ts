@@ -6,6 +6,7 @@ import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import { createProgress } from "./progress.js";
 import { printRunReport } from "./run-report.js";
+import { setting } from "./settings.js";
 
 interface RunFlags {
   readonly input: readonly string[];
@@ -147,15 +148,6 @@ function inputOf(input: string, streams: readonly string[]): { stream: string; p
 
 function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
-}
-
-export function setting(
-  value: string,
-  before: ReadonlyMap<string, string>,
-): ReadonlyMap<string, string> {
-  const at = value.indexOf("=");
-  if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
-  return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
 }
 
 const SPEED_MAX = 1e9;
