@@ -91,36 +91,27 @@ function rows(): readonly (readonly [string, readonly PanelBuilder[]])[] {
   ];
 }
 
+const LATE = "Share of events that were late, of the table with most of them.";
+
 function numbers(): PanelBuilder[] {
   const records = `sum(rate(millpond_records_total{${OURS}}${RATE}))`;
   const dead = `round(sum(increase(millpond_dead_letters_total{${OURS}}[1h])))`;
   const late = `max(sum by (pipeline, table) (increase(millpond_late_events_total{${OURS}}[1h])))`;
   const events = `sum(increase(millpond_events_total{${OURS}}[1h]))`;
+  const behind = `max(millpond_watermark_lag_seconds{${OURS}})`;
+  const limits = {
+    lag: { red: alertRule("ConsumerLag").threshold },
+    dead: { red: alertRule("DeadLetters").threshold },
+    late: { unit: "percentunit", red: alertRule("LateShare").threshold },
+  };
   const ringing = 'sum(ALERTS{alertname=~"Millpond.*",alertstate="firing"}) or vector(0)';
   return [
     number("Alerts that ring", ringing, "Rules of Millpond that fire now.", { red: 1 }),
     number("Records a second", records, "Taken from Kafka, each once.", { unit: "cps" }),
-    number("Not read", `sum(${ourLag()})`, "Records in Kafka that are not read.", {
-      red: alertRule("ConsumerLag").threshold,
-    }),
-    number(
-      "Behind the clock",
-      `max(millpond_watermark_lag_seconds{${OURS}})`,
-      "Clock minus the lowest watermark.",
-      { unit: "s" },
-    ),
-    number("Dead letters, 1 h", dead, "Records that can't be read as events.", {
-      red: alertRule("DeadLetters").threshold,
-    }),
-    number(
-      "Late, 1 h",
-      `${late} / (${events} > 0) or vector(0)`,
-      "Share of events that were late, of the table with most of them.",
-      {
-        unit: "percentunit",
-        red: alertRule("LateShare").threshold,
-      },
-    ),
+    number("Not read", `sum(${ourLag()})`, "Records in Kafka that are not read.", limits.lag),
+    number("Behind the clock", behind, "Clock minus the lowest watermark.", { unit: "s" }),
+    number("Dead letters, 1 h", dead, "Records that can't be read as events.", limits.dead),
+    number("Late, 1 h", `${late} / (${events} > 0) or vector(0)`, LATE, limits.late),
   ];
 }
 

@@ -183,49 +183,35 @@ const PERIOD = Duration.minutes(5);
 /** What is rung for outside AWS too: its texts, and its threshold unless another one is given. */
 function shared(
   name: AlertName,
-  alarm: Pick<AlarmRule, "metric" | "periods"> & { readonly threshold?: number | undefined },
-): AlarmRule {
+  own?: number,
+): Pick<AlarmRule, "name" | "threshold" | "what" | "todo"> {
   const { threshold, what, todo } = alertRule(name);
-  return { name, what, todo, ...alarm, threshold: alarm.threshold ?? threshold };
+  return { name, threshold: own ?? threshold, what, todo };
 }
 
 function progressRules(pipeline: StreamPipeline, thresholds: AlarmThresholds): AlarmRule[] {
   const { consumerLag, deadLetters, stateBytes } = thresholds;
   const { outboxAge = Duration.seconds(alertRule("OutboxAge").threshold) } = thresholds;
   const period = PERIOD;
+  const lag = pipeline.metricConsumerLag({ period });
+  const age = pipeline.metric("OutboxAgeMs", { period });
+  const dead = pipeline.metric("DeadLetters", { period });
+  const state = pipeline.metric("StateBytes", { period });
   return [
-    shared("ConsumerLag", {
-      metric: pipeline.metricConsumerLag({ period }),
-      threshold: consumerLag,
-      periods: 3,
-    }),
-    shared("OutboxAge", {
-      metric: pipeline.metric("OutboxAgeMs", { period }),
-      threshold: outboxAge.toMilliseconds(),
-      periods: 2,
-    }),
-    shared("DeadLetters", {
-      metric: pipeline.metric("DeadLetters", { period }),
-      threshold: deadLetters,
-      periods: 1,
-    }),
-    shared("StateBytes", {
-      metric: pipeline.metric("StateBytes", { period }),
-      threshold: stateBytes,
-      periods: 3,
-    }),
+    { ...shared("ConsumerLag", consumerLag), metric: lag, periods: 3 },
+    { ...shared("OutboxAge", outboxAge.toMilliseconds()), metric: age, periods: 2 },
+    { ...shared("DeadLetters", deadLetters), metric: dead, periods: 1 },
+    { ...shared("StateBytes", stateBytes), metric: state, periods: 3 },
   ];
 }
 
 function functionRules(pipeline: StreamPipeline): AlarmRule[] {
   const { processor, sink } = pipeline;
   const period = PERIOD;
+  const failures = pipeline.metricProcessorFailures({ period });
   return [
-    shared("ProcessorErrors", {
-      metric: pipeline.metricProcessorFailures({ period }),
-      periods: 3,
-    }),
-    shared("SinkErrors", { metric: sink.metricErrors({ period }), periods: 3 }),
+    { ...shared("ProcessorErrors"), metric: failures, periods: 3 },
+    { ...shared("SinkErrors"), metric: sink.metricErrors({ period }), periods: 3 },
     {
       name: "Throttles",
       metric: processor.metricThrottles({ period: PERIOD }),

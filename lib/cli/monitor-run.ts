@@ -132,8 +132,8 @@ function keepState(file: string, state: MonitorState): void {
     fs.rmSync(next, { force: true });
     throw new MillpondError(
       "STORAGE",
-      `the monitor's state can't be kept in ${path.resolve(file)}: ${String(cause)}. Give --state ` +
-        "a file in a directory that can be written to",
+      `the monitor's state can't be kept in ${path.resolve(file)}: ${String(cause)}. Give ` +
+        "--state a file in a directory that can be written to",
       { cause },
     );
   }

@@ -21,7 +21,7 @@ export interface SessionMetrics {
   readonly source: MetricsSource;
 }
 
-/** @example const { output, source } = await sessionMetrics({ definition, topics, group, client }); */
+/** @example const { output, source } = await sessionMetrics({ definition, topics, … }); */
 export async function sessionMetrics(options: SessionMetricsOptions): Promise<SessionMetrics> {
   const { definition, topics, group, client } = options;
   const output = new PrometheusMetrics();

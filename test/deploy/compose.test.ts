@@ -70,7 +70,7 @@ test("versions are pinned, and those that tests run", () => {
   ]);
 });
 
-test("every service has a health check, ports of this machine alone, and files that are here", () => {
+test("services have health checks, ports of this machine alone, and files that are here", () => {
   for (const [name, service] of Object.entries(services)) {
     expect(service.healthcheck.test[0], name).toBe("CMD");
     for (const port of service.ports) expect(port).toMatch(/^127\.0\.0\.1:\d+:\d+$/);

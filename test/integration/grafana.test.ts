@@ -98,7 +98,7 @@ describe("Grafana's schema", () => {
 });
 
 describe("the layout", () => {
-  test("every panel says what it shows, in which unit, and has a name and a place of its own", () => {
+  test("every panel says what it shows, in which unit, and has a name of its own", () => {
     expect(new Set(all.map(({ id }) => id)).size).toBe(all.length);
     expect(new Set(all.map(({ title }) => title)).size).toBe(all.length);
     for (const { title, description, fieldConfig, targets = [] } of shown) {

@@ -136,7 +136,7 @@ describe("a webhook", () => {
     expect(JSON.stringify(monitor.lines())).not.toContain("secret");
   });
 
-  test("that fails is tried again, at the next look too; without its secret in the log", async () => {
+  test("that fails is tried again, at the next look too; its secret is not told", async () => {
     const { listener, url } = await listening();
     listener.page = state(120);
     // Three tries of the first look, a refusal and a redirect at the next ones, then it takes it.

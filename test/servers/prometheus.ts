@@ -41,7 +41,7 @@ export async function setUpPrometheus(): Promise<string | null> {
   }
 }
 
-/** @example const prometheus = await startPrometheus({ targets: { millpond: "127.0.0.1:9464" } }); */
+/** @example const prometheus = await startPrometheus({ targets: { millpond: address } }); */
 export async function startPrometheus(options: PrometheusOptions): Promise<TestPrometheus> {
   const dir = mkdtempSync(path.join(tmpdir(), "millpond-prometheus-"));
   const rules = path.join(dir, "rules.yml");

@@ -61,7 +61,7 @@ describe("Kafka's metrics", () => {
     return registry.metrics();
   }
 
-  test("a group that never committed has all that is kept before it; lag is never below 0", async () => {
+  test("a group that never committed has all before it; lag is never below 0", async () => {
     const text = await lines(async () => facts);
     const at = 'kafka_consumergroup_lag{consumergroup="g",topic="t",partition=';
     expect(text).toContain(`${at}"0"} 4\n`);
@@ -82,7 +82,7 @@ describe("Kafka's metrics", () => {
     expect(text).not.toContain("kafka_broker_info{");
   });
 
-  test("brokers that never answer do not hold scrapes up: the same look is waited for", async () => {
+  test("brokers that never answer do not hold scrapes up: there is one look", async () => {
     let looks = 0;
     const text = await lines(() => {
       looks += 1;
