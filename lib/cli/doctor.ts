@@ -1,7 +1,7 @@
 /** `millpond doctor`: what a pipeline needs of this machine and its servers, one line a check. */
 import { Command } from "commander";
 import type { CheckResult } from "./doctor-checks.js";
-import { setting } from "./run.js";
+import { setting } from "./settings.js";
 
 const HELP = `
 Looks at this machine, and at the servers that the environment and the pipeline name. Variables are
