@@ -336,7 +336,7 @@ function kindOf(value: unknown): Difference["kind"] {
 
 const cellText = (value: unknown): string | null => (value === null ? null : String(value));
 
-function textSql(sql: string, kind: string | undefined): string {
+export function textSql(sql: string, kind: string | undefined): string {
   if (kind === "timestamp") return `strftime(${sql}, '%Y-%m-%dT%H:%M:%S.%gZ')`;
   return `CAST(${sql} AS VARCHAR)`;
 }

@@ -7,6 +7,7 @@ import { backfillCommand } from "./backfill.js";
 import { costCommand } from "./cost.js";
 import { demoCommand } from "./demo.js";
 import { devCommand } from "./dev.js";
+import { diffCommand } from "./diff.js";
 import { doctorCommand } from "./doctor.js";
 import { inspectCommand } from "./inspect.js";
 import { monitorCommand } from "./monitor.js";
@@ -102,6 +103,7 @@ function program(json: boolean): Command {
     readCommand(),
     inspectCommand(),
     auditCommand(),
+    diffCommand(),
     backfillCommand(),
     reportCommand(),
     simulateCommand(),
