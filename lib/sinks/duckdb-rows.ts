@@ -2,6 +2,7 @@
  * Batches into DuckDB: columns are copied into the memory of data chunks, which go to an appender.
  * Uses the bindings under node-api for that, because node-api sets values one by one.
  */
+import { isUtf8 } from "node:buffer";
 import {
   blobValue,
   type DuckDBAppender,
@@ -119,8 +120,9 @@ export class BatchAppender {
       return;
     }
     if (valid !== null) this.#writeValidity(native, valid, from, count);
-    if (vector.kind === "bytes") writeBytes(native, vector, valid, from, count);
-    else if (vector.kind === "int64") {
+    if (vector.kind === "bytes") {
+      writeBytes(native, vector, column.type, valid, from, count);
+    } else if (vector.kind === "int64") {
       this.#writeInt64(native, column.type, vector.values, from, count);
     } else this.#writeNumbers(native, column.type, vector.values, from, count);
   }
@@ -193,19 +195,89 @@ function copyOut(
   }
 }
 
+/**
+ * DuckDB's `duckdb_string_t` (duckdb.h), of strings and blobs alike: a length, and up to 12 bytes,
+ * or of longer values the first four and the address of all.
+ */
+const STRING_BYTES = 16;
+const INLINE_BYTES_MAX = 12;
+const PREFIX_BYTES = 4;
+const strings = new Uint8Array(CHUNK_ROWS * STRING_BYTES);
+const stringWords = new Uint32Array(strings.buffer);
+
+/**
+ * The values of a chunk mostly stand together in one stretch of a slice: one call hands that over,
+ * and the values are addresses in it. A call a value would take most of the time of all sinks.
+ */
 function writeBytes(
   native: NativeVector,
   vector: BytesVector,
+  type: ColumnType,
   valid: Uint8Array | null,
   from: number,
   count: number,
 ): void {
   const { bytes, starts, ends } = vector;
+  const isSet = (row: number) => valid === null || valid[row] !== 0;
+  let [first, last, total] = [Number.POSITIVE_INFINITY, 0, 0];
+  for (let row = from; row < from + count; row++) {
+    const length = ends[row] - starts[row];
+    if (length <= INLINE_BYTES_MAX || !isSet(row)) continue;
+    if (starts[row] < first) first = starts[row];
+    if (ends[row] > last) last = ends[row];
+    total += length;
+  }
+  const isDense = total > 0 && last - first <= 2 * total;
+  // DuckDB refuses text that is none; between the values there may be any bytes.
+  const stretch = isDense ? bytes.subarray(first, last) : null;
+  const isShared = stretch !== null && (type.kind !== "string" || isUtf8(stretch));
+  const address = isShared ? placeInHeap(native, stretch) - first : 0;
+  strings.fill(0, 0, count * STRING_BYTES);
   for (let i = 0; i < count; i++) {
     const row = from + i;
-    if (valid !== null && valid[row] === 0) continue;
-    duckdb.vector_assign_string_element_len(native, i, bytes.subarray(starts[row], ends[row]));
+    if (isSet(row)) writeString(i, bytes, starts[row], ends[row], address);
   }
+  duckdb.copy_data_to_vector(native, 0, strings.buffer, 0, count * STRING_BYTES);
+  if (isShared || total === 0) return;
+  for (let i = 0; i < count; i++) {
+    const [start, end] = [starts[from + i], ends[from + i]];
+    if (end - start <= INLINE_BYTES_MAX || !isSet(from + i)) continue;
+    duckdb.vector_assign_string_element_len(native, i, bytes.subarray(start, end));
+  }
+}
+
+/** `address` is where byte 0 of `bytes` would be. */
+function writeString(
+  index: number,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  address: number,
+): void {
+  const length = end - start;
+  const isInline = length <= INLINE_BYTES_MAX;
+  stringWords[index * 4] = length;
+  let at = index * STRING_BYTES + 4;
+  const copyEnd = isInline ? end : start + PREFIX_BYTES;
+  for (let byte = start; byte < copyEnd; byte++) strings[at++] = bytes[byte];
+  if (isInline) return;
+  stringWords[index * 4 + 2] = (address + start) % TWO_POW_32;
+  stringWords[index * 4 + 3] = Math.floor((address + start) / TWO_POW_32);
+}
+
+/** Copies the bytes into the vector's own heap; where to. Addresses have at most 48 bits. */
+function placeInHeap(native: NativeVector, bytes: Uint8Array): number {
+  duckdb.vector_assign_string_element_len(native, 0, bytes);
+  const { buffer, byteOffset } = duckdb.vector_get_data(native, STRING_BYTES);
+  const view = new DataView(buffer, byteOffset, STRING_BYTES);
+  if (view.getUint32(0, true) === bytes.length) {
+    return view.getUint32(8, true) + view.getUint32(12, true) * TWO_POW_32;
+  }
+  throw new MillpondError(
+    "INVARIANT",
+    `DuckDB took ${view.getUint32(0, true)} of ${bytes.length} bytes of a column. This is a bug ` +
+      "in Millpond: report it.",
+  );
 }
 
 /** Epoch ms as 64-bit microseconds, in two halves: exact, and without a BigInt per value. */

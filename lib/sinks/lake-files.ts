@@ -57,18 +57,27 @@ export class RowStage {
     if (this.#appender === null) return;
     this.#appender.close();
     this.#appender = null;
-    const folder = path.join(this.#storage.tempDir, randomUUID());
+    const date = `${eventDate(this.#dateColumn)} AS ${PARTITION_COLUMN}`;
+    const dates = await this.#database.rows(
+      `SELECT DISTINCT ${date} FROM ${this.#stage()} LIMIT 2`,
+    );
+    // Mostly all rows are of one day: sorting them by day would be a third of the work.
+    const [only] = dates.length === 1 ? dates : [];
+    const columns = nameList(this.#columns);
+    makeDirectory(this.#storage.tempDir);
+    const target = path.join(this.#storage.tempDir, randomUUID());
     const rows = await this.#database.rows(
-      `COPY (SELECT ${nameList(this.#columns)}, ${eventDate(this.#dateColumn)} AS ` +
-        `${PARTITION_COLUMN} FROM ${this.#stage()}) TO ${quoteText(folder)} (${FILE_OPTIONS}, ` +
-        `PARTITION_BY (${PARTITION_COLUMN}), FILENAME_PATTERN 'part-{uuid}')`,
+      only === undefined
+        ? `COPY (SELECT ${columns}, ${date} FROM ${this.#stage()}) TO ${quoteText(target)} ` +
+            `(${FILE_OPTIONS}, PARTITION_BY (${PARTITION_COLUMN}), FILENAME_PATTERN 'part-{uuid}')`
+        : `COPY (SELECT ${columns} FROM ${this.#stage()}) TO ${quoteText(target)} (${FILE_OPTIONS})`,
     );
     await this.#database.run(`DROP TABLE ${this.#stage()}`);
     for (const row of rows) {
-      const written = parseWritten(row, this.#columns);
+      const written = parseWritten(row, this.#columns, only?.[PARTITION_COLUMN]);
       this.#files.push(await publish(this.#storage, this.#table, written, true));
     }
-    await fs.rm(folder, { recursive: true, force: true });
+    await fs.rm(target, { recursive: true, force: true });
     this.rowCount = 0;
     this.byteCount = 0;
   }
@@ -132,7 +141,7 @@ export async function mergeFiles(
     ),
   );
   const date = inputs[0].partitionValues[PARTITION_COLUMN];
-  return publish(storage, table, { ...parseWritten(rows[0], columns), date }, false);
+  return publish(storage, table, parseWritten(rows[0], columns, date), false);
 }
 
 /** Where a file of the log is, relative to the storage's root. */
@@ -179,17 +188,18 @@ async function publish(
   };
 }
 
-function parseWritten(row: JsonRow, columns: readonly ColumnNode[]): WrittenFile {
+/** Without `date`, DuckDB wrote the file into a folder of one. */
+function parseWritten(row: JsonRow, columns: readonly ColumnNode[], date?: unknown): WrittenFile {
   const statistics = new Map<string, ColumnStatistics>();
   for (const [column, values] of entriesOf(row.column_statistics)) {
     const texts = entriesOf(values).map(([key, value]): [string, string] => [key, String(value)]);
     statistics.set(column, new Map(texts));
   }
-  const [, date] = entriesOf(row.partition_keys)[0] ?? ["", ""];
+  const [, folder] = entriesOf(row.partition_keys)[0] ?? ["", ""];
   return {
     file: String(row.filename),
     size: Number(row.file_size_bytes),
-    date: String(date),
+    date: String(date ?? folder),
     stats: deltaStats(String(row.count), columns, statistics),
   };
 }

@@ -62,7 +62,9 @@ const UNNAMED_MS = DAY_MS;
 /** What may be gathered in DuckDB before it is written to files. */
 const STAGED_BYTES_MAX = 16 * 1024 * 1024;
 const STAGED_ROWS_MAX = 1_000_000;
-const SMALL_FILE_BYTES = 32 * 1024 * 1024;
+const SMALL_FILE_BYTES = 16 * 1024 * 1024;
+/** These are merged among themselves, so that a file that grows is not written again each time. */
+const TINY_FILE_BYTES = 1024 * 1024;
 const SMALL_FILES_MAX = 8;
 const MERGED_BYTES_MAX = 128 * 1024 * 1024;
 const PROGRESS = "_millpond/progress";
@@ -345,18 +347,18 @@ function removal(file: AddFile) {
   } as const;
 }
 
-/** Per event date with many small files, those files, in groups that make one good file each. */
+/** Per event date with many files of a kind of small, those, in groups that make one good file. */
 export function smallFileGroups(files: Iterable<AddFile>): AddFile[][] {
-  const byDate = new Map<string, AddFile[]>();
+  const byKind = new Map<string, AddFile[]>();
   for (const file of files) {
     if (file.size >= SMALL_FILE_BYTES) continue;
-    const date = file.partitionValues[PARTITION_COLUMN];
-    const group = byDate.get(date);
+    const kind = `${file.partitionValues[PARTITION_COLUMN]} ${file.size < TINY_FILE_BYTES}`;
+    const group = byKind.get(kind);
     if (group) group.push(file);
-    else byDate.set(date, [file]);
+    else byKind.set(kind, [file]);
   }
   const groups: AddFile[][] = [];
-  for (const small of byDate.values()) {
+  for (const small of byKind.values()) {
     if (small.length >= SMALL_FILES_MAX) groups.push(...splitBySize(small));
   }
   return groups;

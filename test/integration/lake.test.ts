@@ -66,8 +66,8 @@ class FaultyStorage implements LakeStorage {
     return this.#inner.get(name);
   }
 
-  list(folder: string) {
-    return this.#inner.list(folder);
+  list(folder: string, after?: string) {
+    return this.#inner.list(folder, after);
   }
 
   putIfAbsent(...args: Parameters<LakeStorage["putIfAbsent"]>) {
@@ -101,9 +101,9 @@ class UnlistedStorage extends FaultyStorage {
     this.#table = table;
   }
 
-  override list(folder: string) {
+  override list(folder: string, after?: string) {
     if (this.isDown && folder.startsWith(this.#table)) return Promise.reject(new Error("injected"));
-    return super.list(folder);
+    return super.list(folder, after);
   }
 }
 

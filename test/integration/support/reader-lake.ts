@@ -115,7 +115,7 @@ export const EVENT_FILTERS = [
 
 /** Of the million rows, a second apart. */
 export const COUNT_FILTERS = [
-  "window_start >= TIMESTAMP '2024-01-03 00:00:00' AND window_start < TIMESTAMP '2024-01-04 00:00:00'",
+  "window_start BETWEEN TIMESTAMP '2024-01-03 00:00:00' AND TIMESTAMP '2024-01-03 12:00:00'",
   "count = 777777",
   "count < 0",
   "count BETWEEN 99990 AND 100010 AND revision = 0",

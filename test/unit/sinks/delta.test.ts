@@ -123,11 +123,19 @@ describe("what is compacted", () => {
     expect(smallFileGroups([...many(7, MIB, "2024-01-01"), ...many(7, MIB, "2024-01-02")])).toEqual(
       [],
     );
-    expect(smallFileGroups(many(50, 32 * MIB))).toEqual([]);
+    expect(smallFileGroups(many(50, 16 * MIB))).toEqual([]);
+  });
+
+  it("is tiny files among themselves: what they were merged into is not written again", () => {
+    const [tiny, small] = [many(8, 1000), many(7, MIB)];
+    expect(smallFileGroups([...small, ...tiny])).toEqual([tiny]);
+    expect(smallFileGroups([...tiny.slice(1), ...small])).toEqual([]);
+    const more = file("merged", 2 * MIB);
+    expect(smallFileGroups([...small, more])).toEqual([[...small, more]]);
   });
 
   it("is split so that no merged file grows beyond 128 MiB", () => {
-    const groups = smallFileGroups(many(12, 30 * MIB));
-    expect(groups.map((group) => group.length)).toEqual([4, 4, 4]);
+    const groups = smallFileGroups(many(18, 15 * MIB));
+    expect(groups.map((group) => group.length)).toEqual([8, 8, 2]);
   });
 });
