@@ -52,8 +52,8 @@ function addedColumns(layout: TableLayout, had: readonly string[]): ReadonlySet<
     throw new MillpondError(
       "OUTPUT",
       `Table "${layout.name}" in Snowflake has the columns (${had.join(", ")}), but the ` +
-        `definition now asks for (${columns.join(", ")}). Columns that may be null are added; for ` +
-        "anything else set SNOWFLAKE_SCHEMA to a new schema and process the input again.",
+        `definition now asks for (${columns.join(", ")}). Columns that may be null are added; ` +
+        "for anything else set SNOWFLAKE_SCHEMA to a new schema and process the input again.",
     );
   }
   return new Set(added.map(({ name }) => name));

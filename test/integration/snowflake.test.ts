@@ -169,7 +169,7 @@ describe.skipIf(missing !== null)(
       await expectTables(script);
     });
 
-    test("the history of loads spares a second one, and the count finds out when it is lost", async () => {
+    test("what was loaded before is not loaded again, unless it is gone", async () => {
       newSchema();
       const script = two();
       const attempt = async () => {

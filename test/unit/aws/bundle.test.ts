@@ -78,7 +78,7 @@ describe.skipIf(missing !== null)(title, () => {
       .map((file) => path.join(directories.sink, file))
       .filter((file) => readFileSync(file, "utf8").includes("snowflakecomputing.com"));
 
-  test("Snowflake's driver is in the sink of a pipeline that has that sink, and works", async () => {
+  test("Snowflake's driver is bundled for a pipeline that has that sink, and works", async () => {
     expect(driverIn(code)).toEqual([]);
     const withSink = await bundlePipeline("test/unit/aws/snowflake-pipeline.ts", {
       outDir,
