@@ -61,7 +61,7 @@ export default pipeline(
       .filter((e) => e.temperature.isNotNull().and(e.humidity.isNotNull(), e.status.ne("fault")))
       .derive((e) => ({
         site: e.site.lower(),
-        fahrenheit: e.temperature.mul(1.8).add(32),
+        fahrenheit: e.temperature.mul(18).add(320).round().div(10),
       })),
   },
   { sinks: [lake()] },

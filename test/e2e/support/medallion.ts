@@ -104,7 +104,8 @@ export async function expectedTables(dir: string, lines: readonly Line[]) {
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - INTERVAL 2 MINUTE AS late
         FROM sound WHERE partition < ${FILES_PARTITION})
       SELECT partition, "offset"::INT AS "offset", reading_id, lower(r->>'site') AS site,
-        temperature, temperature * 1.8 + 32 AS fahrenheit, ${time}, coalesce(late, false) AS late
+        temperature, round(temperature * 18 + 320) / 10 AS fahrenheit, ${time},
+        coalesce(late, false) AS late
       FROM seen WHERE nth = 1 AND temperature IS NOT NULL AND humidity IS NOT NULL
         AND (r->>'status') <> 'fault' ORDER BY partition, "offset"`),
     deadLetters: await rows(`${common}
