@@ -104,13 +104,16 @@ function layoutsOf(definition: PipelineDefinition): Map<string, TableLayout> {
   return new Map(layouts.map((layout) => [layout.name, layout]));
 }
 
-/** What the recomputation does not make. */
-const NOT_COMPUTED = new Set(["revision", "payload", "detail", "raw", "timestamp", "event_time"]);
+/**
+ * What the recomputation does not make, and the watermark: whether an event is late is what counts,
+ * not by how much.
+ */
+const NOT_COMPUTED = ["revision", "payload", "detail", "raw", "timestamp", "event_time"];
 
-const computedColumns = ({ kind, columns }: TableLayout): ColumnNode[] =>
-  columns.filter(
-    ({ name }) => !NOT_COMPUTED.has(name) || (kind === "rows" && name !== "event_time"),
-  );
+function computedColumns({ kind, columns }: TableLayout): ColumnNode[] {
+  const left = kind === "rows" ? ["event_time"] : [...NOT_COMPUTED, "watermark"];
+  return columns.filter(({ name }) => !left.includes(name));
+}
 
 async function tableDiff(
   connection: DuckDBConnection,

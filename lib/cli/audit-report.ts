@@ -86,7 +86,7 @@ function differenceText({ kind, key, columns, explanation }: Difference, view: T
 }
 
 /** Lines of at most so many columns, broken between words. */
-function wrapped(text: string, width: number): string[] {
+export function wrapped(text: string, width: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(" ")) {
     const last = lines.at(-1);

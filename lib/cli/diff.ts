@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import type { DiffReport, RowDiff, TableDiff } from "../audit/diff.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
+import { wrapped } from "./audit-report.js";
 import type { TextView } from "./inspect-report.js";
 import { textTable } from "./text-table.js";
 
@@ -94,6 +95,6 @@ function rowLines({ kind, key, columns }: RowDiff, view: TextView): string[] {
     if (kind === "changed") return `${column} ${before ?? "NULL"} → ${after ?? "NULL"}`;
     return `${column} ${(kind === "added" ? after : before) ?? "NULL"}`;
   });
-  const text = `  ${SIGNS[kind]} ${row}: ${cells.join(", ")}`;
-  return [text.length > view.width ? `${text.slice(0, view.width - 1)}…` : text];
+  const [first, ...more] = wrapped(`${row}: ${cells.join(", ")}`, view.width - 6);
+  return [`  ${SIGNS[kind]} ${first ?? ""}`, ...more.map((line) => `      ${line}`)];
 }
