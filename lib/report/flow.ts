@@ -147,7 +147,8 @@ export async function lateEvents(results: Results): Promise<Panel | null> {
 export async function latency(results: Results): Promise<Panel | null> {
   const there = await ask(
     results,
-    "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'millpond' AND table_name = 'latency'",
+    "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'millpond' " +
+      "AND table_name = 'latency'",
   );
   if (there.rows[0]?.[0] !== 1) return null;
   const answer = await ask(results, "SELECT upto_ms, rows FROM millpond.latency ORDER BY upto_ms");

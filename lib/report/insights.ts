@@ -125,6 +125,7 @@ async function outstanding(results: Results, facts: WindowedFacts, { name }: Mea
   const at = strong(timeText(timeOf(time), stepMs));
   const each = durationText(stepMs).replace(/^1 /, "");
   const isOut = Math.abs(numberOf(deviations)) >= DEVIATIONS_MIN;
+  const anEach = each === durationText(stepMs) ? each : `a ${each}`;
   const part = median === 0 ? "" : ` (${signedPercent(amount, median)})`;
   const count = numberOf(outliers);
   if (!isOut && Math.abs(amount - median) < NOTABLE * Math.abs(median)) return null;
@@ -134,7 +135,7 @@ async function outstanding(results: Results, facts: WindowedFacts, { name }: Mea
     : html` No step is an outlier.`;
   return {
     text: html`${at} is farthest from the usual: ${strong(numberText(amount))} ${name} against a
- median of ${numberText(median)} in ${each === durationText(stepMs) ? "" : "a "}${each}${part}.${how}`,
+ median of ${numberText(median)} in ${anEach}${part}.${how}`,
     of: table.name,
     kind: isOut ? "warns" : "data",
     answer,
@@ -175,8 +176,8 @@ async function growing(results: Results, facts: WindowedFacts, { name }: Measure
   if (!(numberOf(growth) >= GROWTH_MIN)) return null;
   return {
     text: html`${keyOf(found)} grew most: ${name} went from ${numberText(numberOf(before))} to
-${strong(numberText(numberOf(after)))} (${signedPercent(numberOf(after), numberOf(before))}) from the
-first half of the time to the second, which began at ${timeText(timeOf(middle), 60_000)}.`,
+${strong(numberText(numberOf(after)))} (${signedPercent(numberOf(after), numberOf(before))}) from
+the first half of the time to the second, which began at ${timeText(timeOf(middle), 60_000)}.`,
     of: table.name,
     kind: "data",
     answer,

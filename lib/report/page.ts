@@ -77,7 +77,9 @@ ${more(answer, of, html`<span class="of">${of}</span>`)}</li>`,
 
 function sectionHtml({ id, title, note, panels }: Section): Html {
   return html`<section id="${id}" aria-labelledby="${id}-h"><h2 id="${id}-h">${title}</h2>
-<p class="note">${note}</p><div class="pair">${paired(panels).map((panel) => panelHtml(panel, title))}</div>
+<p class="note">${note}</p><div class="pair">${paired(panels).map((panel) =>
+    panelHtml(panel, title),
+  )}</div>
 </section>`;
 }
 
@@ -110,7 +112,8 @@ function panelHtml(panel: Panel, section: string): Html {
 }
 
 function more(answer: Answer, name: string, before: Html | null = null): Html {
-  return html`<div class="more-of">${before}${sqlHtml(answer)}<details><summary>Numbers<span class="unseen">
+  return html`<div class="more-of">${before}${sqlHtml(answer)}<details><summary>Numbers<span
+ class="unseen">
  of ${name}</span></summary>${numbersHtml(answer, name)}</details></div>`;
 }
 

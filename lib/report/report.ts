@@ -218,6 +218,8 @@ async function periodOf(
   return known.length === 0 ? null : { fromMs: Math.min(...known), toMs: Math.max(...known) };
 }
 
+const minuteText = (epochMs: number) => timeText(epochMs, 60_000);
+
 function leadText({ streams, tables }: PipelineDefinition, period: Period | null): string {
   const names = streams.map(({ name }) => name).join(", ");
   const what = `${tables.length} ${tables.length === 1 ? "table" : "tables"} from ${names}`;
@@ -226,7 +228,7 @@ function leadText({ streams, tables }: PipelineDefinition, period: Period | null
   const when =
     period === null
       ? "There are no results yet."
-      : `Event time from ${timeText(period.fromMs, 60_000)} to ${timeText(period.toMs, 60_000)} UTC.`;
+      : `Event time from ${minuteText(period.fromMs)} to ${minuteText(period.toMs)} UTC.`;
   return `${what}${cut}. ${when}`;
 }
 

@@ -50,7 +50,8 @@ nav a:hover { border-color: var(--accent); }
 .pair > .large { grid-column: 1 / -1; }
 .insights { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr));
   gap: 10px 16px; margin: 16px 0 0; padding: 0; list-style: none; }
-.insights > li { padding: 12px 16px; border: 1px solid var(--line); border-left: 4px solid var(--c0);
+.insights > li { padding: 12px 16px; border: 1px solid var(--line);
+  border-left: 4px solid var(--c0);
   background: var(--card); border-radius: 8px; overflow-wrap: anywhere; min-width: 0; }
 .insights > li.quality { border-left-color: var(--others); }
 .insights > li.warns { border-left-color: var(--warn); }
@@ -79,7 +80,8 @@ figcaption { font-size: 14px; font-weight: 600; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0;
   list-style: none; color: var(--soft); font-size: 13px; }
 strong { unicode-bidi: isolate; }
-.legend li { display: flex; gap: 6px; align-items: baseline; max-width: 100%; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.legend li { display: flex; gap: 6px; align-items: baseline; max-width: 100%;
+  overflow-wrap: anywhere; unicode-bidi: isolate; }
 .swatch { flex: none; }
 .plot { display: flex; gap: 8px; margin-top: 4px; }
 .plot > svg:last-child { flex: 1 1 0; min-width: 0; } .ticks { flex: none; }

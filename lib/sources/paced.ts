@@ -9,7 +9,7 @@ import type { PartitionReader, PartitionSource, SourcePosition } from "./source.
 /** Nobody waits longer for a gap in the data, or for an event whose clock was wrong. */
 const PAUSE_MS_MAX = 60_000;
 
-/** Event time that passes `speed` times as fast as `nowMs`; it begins at the first time asked for. */
+/** Event time that passes `speed` times as fast as `nowMs`, from the first one asked for on. */
 export class ReplayClock {
   readonly #speed: number;
   readonly #nowMs: () => number;

@@ -14,7 +14,7 @@ function executablePath(): string | undefined {
 /** Null when `startBrowser` can be used; otherwise what to install. */
 export function missingBrowser(): string | null {
   if (executablePath() !== undefined) return null;
-  return "Chromium is not here: install it (Debian: apt-get install chromium), or name it: CHROMIUM";
+  return "Chromium is not here: install it (Debian: apt-get install chromium) or set CHROMIUM";
 }
 
 export async function startBrowser(): Promise<Browser> {

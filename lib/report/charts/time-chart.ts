@@ -64,7 +64,8 @@ export function timeChart({ title, series, stepMs, stacks, isLarge }: TimeChart)
   return html`<figure class="chart${isLarge ? " large" : ""}"><figcaption>${title}</figcaption>
 <div class="plot">${ticks(scale, frame)}<svg role="img" aria-label="${label}" width="100%"
  height="${height}" data-names="${names(series)}"
- data-tips="${tips(values, frame)}"><title>${label}</title>${grid(scale, frame)}<svg x="0" y="${TOP}" width="100%"
+ data-tips="${tips(values, frame)}"><title>${label}</title>${grid(scale, frame)}<svg
+ x="0" y="${TOP}" width="100%"
  height="${frame.height}" viewBox="0 0 ${ACROSS} ${frame.height}" preserveAspectRatio="none"
 >${shapes}</svg>${timeAxis(frame)}<rect class="cursor" y="${TOP}" height="${frame.height}"
  width="0"/></svg></div></figure>`;
@@ -143,7 +144,8 @@ const yAt = (value: number, { height }: Frame, scale: Scale): number =>
 function grid(scale: Scale, frame: Frame): Html[] {
   return scale.ticks.map((tick) => {
     const y = yAt(tick, frame, scale);
-    return html`<line class="grid${tick === 0 ? " zero" : ""}" x1="0" x2="100%" y1="${y}" y2="${y}"/>`;
+    const style = tick === 0 ? "grid zero" : "grid";
+    return html`<line class="${style}" x1="0" x2="100%" y1="${y}" y2="${y}"/>`;
   });
 }
 
@@ -169,7 +171,8 @@ function timeAxis(frame: Frame): Html[] {
     const between = at % 2 === 1 ? " between" : "";
     const x = round((left + width / 2) / (ACROSS / 100));
     const text = axisTimeText(fromMs + index * stepMs, { spanMs, stepMs });
-    return html`<text class="tick ${anchor}${between}" x="${x}%" y="${TOP + height + 16}">${text}</text>`;
+    const y = TOP + height + 16;
+    return html`<text class="tick ${anchor}${between}" x="${x}%" y="${y}">${text}</text>`;
   });
 }
 
@@ -178,7 +181,10 @@ export function legend(series: readonly Pick<Series, "name" | "rank">[]): Html |
   if (series.every(({ name }) => name === "")) return null;
   return html`<ul class="legend">${series.map(
     ({ name, rank }) => html`<li><svg class="swatch" width="10" height="10" aria-hidden="true"><rect
- class="area s-${rank}" width="10" height="10" rx="2"/></svg>${keyText(name, NAMES_CHARS_MAX)}</li>`,
+ class="area s-${rank}" width="10" height="10" rx="2"/></svg>${keyText(
+   name,
+   NAMES_CHARS_MAX,
+ )}</li>`,
   )}</ul>`;
 }
 
