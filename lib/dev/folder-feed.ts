@@ -54,8 +54,8 @@ export function folderObjects(folders: readonly Folder[]): ObjectSource {
 }
 
 /**
- * Looks into its folders again and again, until it is stopped. A file is handed over once its size and
- * time were the same at two looks, oldest first; one that changes later is handed over again, and
+ * Looks into its folders again and again, until it is stopped. A file is handed over once its size
+ * and time were the same at two looks, oldest first; one that changes later comes again, and is
  * refused by the handler.
  *
  * @example

@@ -18,6 +18,8 @@ const FILE_OPTIONS =
   "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, " +
   "ROW_GROUP_SIZE 61440, RETURN_STATS true";
 
+const BY_DATE = `PARTITION_BY (${PARTITION_COLUMN}), FILENAME_PATTERN 'part-{uuid}'`;
+
 /** Rows of one table on their way into files. */
 export class RowStage {
   readonly #table: string;
@@ -66,11 +68,12 @@ export class RowStage {
     const columns = nameList(this.#columns);
     makeDirectory(this.#storage.tempDir);
     const target = path.join(this.#storage.tempDir, randomUUID());
-    const rows = await this.#database.rows(
+    const [what, how] =
       only === undefined
-        ? `COPY (SELECT ${columns}, ${date} FROM ${this.#stage()}) TO ${quoteText(target)} ` +
-            `(${FILE_OPTIONS}, PARTITION_BY (${PARTITION_COLUMN}), FILENAME_PATTERN 'part-{uuid}')`
-        : `COPY (SELECT ${columns} FROM ${this.#stage()}) TO ${quoteText(target)} (${FILE_OPTIONS})`,
+        ? [`${columns}, ${date}`, `${FILE_OPTIONS}, ${BY_DATE}`]
+        : [columns, FILE_OPTIONS];
+    const rows = await this.#database.rows(
+      `COPY (SELECT ${what} FROM ${this.#stage()}) TO ${quoteText(target)} (${how})`,
     );
     await this.#database.run(`DROP TABLE ${this.#stage()}`);
     for (const row of rows) {

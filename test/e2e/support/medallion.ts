@@ -95,7 +95,8 @@ export async function expectedTables(dir: string, lines: readonly Line[]) {
   const time = "epoch_ms(event_time)::VARCHAR AS at";
   return {
     bronze: await rows(`${common}
-      SELECT "offset"::INT AS "offset", reading_id, r->>'site' AS site, temperature, humidity, ${time}
+      SELECT "offset"::INT AS "offset", reading_id, r->>'site' AS site, temperature, humidity,
+        ${time}
       FROM sound WHERE partition = ${FILES_PARTITION} AND temperature IS NOT NULL
         AND humidity IS NOT NULL ORDER BY "offset"`),
     silver: await rows(`${common}, seen AS (
