@@ -129,7 +129,7 @@ async function checkKafka(subject: CheckSubject): Promise<readonly CheckResult[]
   try {
     const brokers = await client.brokers();
     const place = settings.brokers.join(",");
-    const found = `${brokers.length} brokers answer at ${place}, login ${settings.auth.kind}`;
+    const found = `${place} answers, with ${brokers.length} in the cluster, login ${settings.auth.kind}`;
     return [{ check: "kafka", status: "ok", found }, ...(await topics(subject, client))];
   } finally {
     await client.close();

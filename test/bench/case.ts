@@ -17,6 +17,7 @@ import { finishOutput } from "../integration/support/kafka-run.js";
 import { envelopeOf, sliceOf } from "./envelope.js";
 import { benchPipeline, COUNTS, REFERENCE, type Workload } from "./pipelines.js";
 import { verifyAgainstReference } from "./reference.js";
+import { sinkRows } from "./sinks.js";
 
 const SLICE_RECORDS = 10_000;
 /** Payloads are kept in memory: enough to be steady, little enough to fit. */
@@ -46,6 +47,9 @@ async function measure(): Promise<Figures> {
   if (name === "tumbling, envelope") return envelopes(true);
   if (name === "processor") return processor("counts");
   if (name === "processor, sums and distinct") return processor("tumbling");
+  if (name === "lake" || name === "postgres") {
+    return { ...(await sinkRows(name, out)), peakMegabytes: peak() };
+  }
   return runAll(name as Workload);
 }
 

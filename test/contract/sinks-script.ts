@@ -220,7 +220,7 @@ export function randomScript(seed: number, publicationCount: number): Script {
 }
 
 /** Rows of COUNTS, numbered from `first`, a second apart. */
-export function manyCounts(first: number, rowCount: number): Batch {
+export function manyCounts(first: number, rowCount: number, revision = 0): Batch {
   const numbers = Float64Array.from({ length: rowCount }, (_, i) => first + i);
   const bytes = Buffer.from("a-group-name-beyond-twelve");
   const starts = Int32Array.from(numbers, (n) => n % 10);
@@ -232,6 +232,7 @@ export function manyCounts(first: number, rowCount: number): Batch {
     window_end: time,
     group: { kind: "bytes", bytes, starts, ends },
     count: { kind: "int64", values: BigInt64Array.from(numbers, BigInt) },
+    revision: { kind: "number", values: new Float64Array(rowCount).fill(revision) },
   };
   const columns = COUNTS.columns.map(({ name, type }) => {
     return { name, type, valid: null, vector: vectors[name] ?? zeros };
