@@ -139,6 +139,20 @@ export class EventStream extends Construct {
     this.allowSecret(grantee);
   }
 
+  /** Lets a principal read and write topics in transactions of one id, as the Kafka sink does. */
+  grantTransactions(grantee: iam.IGrantable, topics: readonly string[], id: string): void {
+    const names = this.names();
+    if (names !== null) {
+      this.allow(grantee, names.clusterArn, ["Connect", "WriteDataIdempotently"]);
+      for (const topic of topics) {
+        this.allow(grantee, names.topic(topic), ["DescribeTopic", "ReadData", "WriteData"]);
+      }
+      const actions = ["AlterTransactionalId", "DescribeTransactionalId"];
+      this.allow(grantee, names.transactionalId(id), actions);
+    }
+    this.allowSecret(grantee);
+  }
+
   /** Lets a principal read a topic with a consumer group, as Lambda's pollers do. */
   grantConsume(grantee: iam.IGrantable, topic: string, group: string): void {
     const names = this.names();

@@ -147,6 +147,10 @@ export class ClusterNames {
     return this.part("group", name);
   }
 
+  transactionalId(name: string): string {
+    return this.part("transactional-id", name);
+  }
+
   /** `…:cluster/<name>/<id>` becomes `…:<kind>/<name>/<id>/<part>`. */
   private part(kind: string, part: string): string {
     const [cluster, id] = [1, 2].map((at) => Fn.select(at, Fn.split("/", this.clusterArn)));

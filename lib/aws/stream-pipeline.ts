@@ -16,10 +16,12 @@ import * as sqs from "aws-cdk-lib/aws-sqs";
 import { Construct } from "constructs";
 import { MillpondError } from "../errors.js";
 import { METRIC_NAMESPACE, type MetricName, metricDefinition } from "../observe/metrics.js";
+import { PROGRESS_TOPIC, progressTopic, transactionalId } from "../sinks/kafka-progress.js";
 import { acknowledgeWildcard } from "./acknowledge.js";
 import type { PipelineCode } from "./bundle.js";
 import type { EventStream, TopicOptions } from "./event-stream.js";
 import { allowInterfaces, type HandlerFunctionProps, handlerFunction } from "./handler-function.js";
+import type { ReachableNetwork } from "./network.js";
 import { deadLetterQueue, FAILURES_PREFIX, PipelineStorage } from "./pipeline-storage.js";
 
 /** Event pollers of one's own: a price an hour each, for limits that on-demand mode lacks. */
@@ -165,7 +167,7 @@ export class StreamPipeline extends Construct {
     this.events = props.events;
     this.removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
     this.logRetention = props.logRetention ?? logs.RetentionDays.ONE_MONTH;
-    this.groupPrefix = `millpond-${this.pipelineName}-${props.stage ?? "dev"}`;
+    this.groupPrefix = groupPrefix(this.pipelineName, props.stage);
     this.key = props.encryptionKey ?? this.makeKey();
     const { pipelineName: pipeline, key, removalPolicy } = this;
     this.storage = new PipelineStorage(this, "Storage", { pipeline, key, removalPolicy });
@@ -335,7 +337,9 @@ export class StreamPipeline extends Construct {
 
   private makeSink(): lambda.Function {
     const { storage, pipelineName } = this;
-    const { environment = {}, secrets = {}, network } = this.props.sinkServers ?? {};
+    const { environment = {}, secrets = {} } = this.props.sinkServers ?? {};
+    const writesKafka = this.code.definition.sinks.some(({ kind }) => kind === "kafka");
+    const network = this.sinkNetwork(writesKafka);
     const arns = Object.entries(secrets).map(([name, { secretArn }]) => [name, secretArn]);
     const sink = this.function("Sink", {
       name: "sink",
@@ -344,13 +348,12 @@ export class StreamPipeline extends Construct {
       scratch: Size.gibibytes(2),
       environment: {
         ...storage.environment(),
+        ...(writesKafka && this.events.environment()),
         ...(this.props.sinkServers !== undefined && { NODE_EXTRA_CA_CERTS: AMAZON_CERTIFICATES }),
         ...environment,
         ...Object.fromEntries(arns),
       },
-      ...(network !== undefined && {
-        network: { ...network, clients: [network.securityGroup], brokers: [] },
-      }),
+      ...(network !== undefined && { network }),
       deadLetters: storage.deadLetters,
     });
     for (const secret of Object.values(secrets)) secret.grantRead(sink);
@@ -363,8 +366,33 @@ export class StreamPipeline extends Construct {
       actions: ["GetObject", "PutObject"],
       list: true,
     });
+    this.makeOutputTopics(sink);
     this.wake(sink);
     return sink;
+  }
+
+  /** That of sinks which are servers, if there is one, which must then reach the brokers too. */
+  private sinkNetwork(writesKafka: boolean): ReachableNetwork | undefined {
+    const brokers = writesKafka ? this.events.network : undefined;
+    const servers = this.props.sinkServers?.network;
+    if (servers === undefined) return brokers;
+    const clients = [servers.securityGroup, ...(brokers?.clients ?? [])];
+    return { ...servers, clients, brokers: [] };
+  }
+
+  /** As many partitions as the rows' own topic has, and a topic for the sink's progress. */
+  private makeOutputTopics(sink: lambda.Function): void {
+    const { definition } = this.code;
+    for (const node of definition.sinks) {
+      if (node.kind !== "kafka") continue;
+      const table = definition.tables.find(({ name }) => name === node.tables[0]);
+      const { partitions } = this.props.topics?.[table?.stream ?? ""] ?? {};
+      this.events.addTopic(node.topic, partitions === undefined ? {} : { partitions });
+      const progress = progressTopic(node.topic);
+      this.events.addTopic(progress, PROGRESS_TOPIC);
+      const id = transactionalId(node.topic);
+      this.events.grantTransactions(sink, [node.topic, progress], id);
+    }
   }
 
   /** Partitions' commits alone: the publisher's own would wake the sink that made them. */
@@ -599,6 +627,12 @@ function sumOf(
   });
 }
 
+const groupPrefix = (pipeline: string, stage = "dev"): string => `millpond-${pipeline}-${stage}`;
+
+/** Of a stack's id, a UUID is part of the group's name; Lambda's API bounds the whole. */
+const STACK_ID_CHARS = 36;
+const GROUP_CHARS_MAX = 200;
+
 function allowSend(sender: lambda.Function, queue: sqs.IQueue): void {
   sender.addToRolePolicy(
     new iam.PolicyStatement({
@@ -618,6 +652,15 @@ function checkProps({ batchSize = BATCH_SIZE, pollers, code, stage }: StreamPipe
   }
   if (stage !== undefined && !/^[a-z][a-z0-9-]{0,19}$/.test(stage)) {
     refuse(`stage is "${stage}": use up to 20 of a-z, 0-9 and -, a letter first`);
+  }
+  for (const { name } of code.definition.streams) {
+    const length = `${groupPrefix(code.definition.name, stage)}-${name}-`.length + STACK_ID_CHARS;
+    if (length > GROUP_CHARS_MAX) {
+      refuse(
+        `the consumer group of stream "${name}" would have ${length} characters: Lambda takes ` +
+          `${GROUP_CHARS_MAX}. Shorten the pipeline's or the stream's name`,
+      );
+    }
   }
   if (pollers === undefined) return;
   const { min, max, retries = 0 } = pollers;

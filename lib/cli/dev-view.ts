@@ -102,6 +102,9 @@ function noteText(note: DevNote): string {
   return `${note.kind}: pipeline "${note.pipeline}", results in ${note.out}${metrics}`;
 }
 
+const counted = (count: number, what: string): string =>
+  `${count} ${what}${count === 1 ? "" : "s"}`;
+
 function statusLine({ mapping, figures }: DevStatus, rate: number): string {
   const flow = `${Math.round(rate)} records/s, lag ${mapping.lag}`;
   if (figures === null) {
@@ -110,8 +113,9 @@ function statusLine({ mapping, figures }: DevStatus, rate: number): string {
   const { records, lateRows, duplicates, deadLetters, watermark, tables } = figures;
   const rows = Object.entries(tables).map(([name, count]) => `${name} ${count}`);
   return (
-    `${flow}, ${records} records, ${lateRows} late rows, ${duplicates} duplicates, ` +
-    `${deadLetters} dead letters, watermark ${timeText(watermark)}; rows: ${rows.join(", ")}`
+    `${flow}, ${counted(records, "record")}, ${counted(lateRows, "late row")}, ` +
+    `${counted(duplicates, "duplicate")}, ` +
+    `${counted(deadLetters, "dead letter")}, watermark ${timeText(watermark)}; rows: ${rows.join(", ")}`
   );
 }
 
@@ -130,8 +134,11 @@ function statusBlock({ mapping, figures }: DevStatus, rate: number, columns: num
     lines.push(`rows: ${rows.join(" · ")}`);
   }
   // A line that wraps would be two to erase.
-  return lines.map((line) => line.slice(0, Math.max(20, columns - 1)));
+  return lines.map((line) => cut(line, Math.max(20, columns - 1)));
 }
+
+const cut = (line: string, width: number): string =>
+  line.length <= width ? line : `${line.slice(0, width - 1)}…`;
 
 function jsonStatus({ mapping, figures }: DevStatus, rate: number): object {
   const watermark = figures?.watermark ?? null;

@@ -6,7 +6,7 @@ interface Flags {
   readonly bootstrap?: string;
   readonly simulate: Simulation;
   readonly events?: number;
-  readonly rate?: number;
+  readonly rate: number;
   readonly partitions: number;
   readonly seed: number;
   readonly late: number;
@@ -16,8 +16,8 @@ interface Flags {
 }
 
 const HELP = `
-Sends at --rate until Ctrl-C, or --events as fast as Kafka takes them, dated up to now. A topic that
-is missing is made. Events come with their key, so that a sensor's or user's are in one partition.
+Sends at --rate until Ctrl-C; or --events at once, which then happened at that rate up to now. A
+topic that is missing is made. Events come with their key, so that a sensor's or user's are in one partition.
 
 Examples:
   $ millpond produce readings --simulate sensors
@@ -27,7 +27,6 @@ Examples:
 
 /** Without --events: more than anyone waits for. */
 const EVENTS_ENDLESS = 1_000_000_000;
-const RATE_DEFAULT = 10;
 
 export function produceCommand(): Command {
   return new Command("produce")
@@ -39,7 +38,7 @@ export function produceCommand(): Command {
         .makeOptionMandatory(),
     )
     .option("--bootstrap <h:p,…>", "brokers; MILLPOND_BOOTSTRAP or localhost:9092 by default")
-    .option("--rate <n>", `a second; ${RATE_DEFAULT} without --events`, number)
+    .option("--rate <n>", "events a second", number, 10)
     .option("--events <n>", "records to send; duplicates come on top", number)
     .option("--partitions <n>", "of a topic that is missing", number, 4)
     .option("--seed <s>", "seed of the randomness", number, 1)
@@ -58,20 +57,20 @@ async function produce(topic: string, flags: Flags): Promise<void> {
   const { bootstrapOf } = await import("./tail-run.js");
   const settings = await kafkaSettings({ ...process.env, ...bootstrapOf(flags.bootstrap) });
   const { simulate: simulator, seed, late, duplicates, malformed } = flags;
-  const rate = flags.rate ?? (flags.events === undefined ? RATE_DEFAULT : undefined);
-  const events = flags.events ?? EVENTS_ENDLESS;
-  const request = { simulator, events, seed, late, duplicates, malformed };
+  const { rate, events = EVENTS_ENDLESS } = flags;
+  const isPaced = flags.events === undefined;
+  const faults = { late, duplicates, malformed };
+  const request = { simulator, events, seed, ...faults, eventRate: rate, ...(isPaced && { rate }) };
   const client = await connectKafka(settings);
   try {
     await client.createTopic(topic, { partitions: flags.partitions });
     const producer = await client.producer();
     try {
-      if (flags.events === undefined) {
+      if (isPaced) {
         const pace = `${rate} ${simulator} events a second`;
         process.stderr.write(`sending ${pace} to ${topic}; Ctrl-C ends it\n`);
       }
-      const paced = { ...request, ...(rate !== undefined && { rate }) };
-      const { sent } = await sendSimulated(paced, topic, producer, untilStopped());
+      const { sent } = await sendSimulated(request, topic, producer, untilStopped());
       const text = `sent ${sent.toLocaleString("en-US")} records to ${topic}`;
       process.stdout.write(`${flags.json === true ? JSON.stringify({ topic, sent }) : text}\n`);
     } finally {

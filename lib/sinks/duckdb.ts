@@ -2,7 +2,7 @@
  * The DuckDB database: one file with a table per result, holding the latest revision of each row.
  * Rows and progress change in one transaction; DuckDB's log brings a killed run's file back to the
  * last one. Keys are not primary keys, because group columns may be null: a revised row is deleted
- * and inserted anew.
+ * and inserted anew. What the key is stands in the table's comment.
  */
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
@@ -186,14 +186,16 @@ class DuckdbFile implements DuckdbSink {
     }
   }
 
-  async #createTable(
-    database: Database,
-    { name, columns }: TableLayout,
-    found: unknown,
-  ): Promise<void> {
+  async #createTable(database: Database, layout: TableLayout, found: unknown): Promise<void> {
+    const { name, columns } = layout;
     const expected = columnDefinitions(columns);
     if (found === undefined) {
-      await database.run(`CREATE TABLE main.${quoteName(name)} (${expected})`);
+      const table = `main.${quoteName(name)}`;
+      const declared = columns.map((column) => {
+        return `${columnDefinitions([column])}${column.nullable ? "" : " NOT NULL"}`;
+      });
+      await database.run(`CREATE TABLE ${table} (${declared.join(", ")})`);
+      await database.run(`COMMENT ON TABLE ${table} IS ${quoteText(keyComment(layout))}`);
       const row = `${quoteText(name)}, ${quoteText(expected)}`;
       await database.run(`INSERT INTO millpond.layouts VALUES (${row})`);
     } else if (found !== expected) {
@@ -210,6 +212,15 @@ class DuckdbFile implements DuckdbSink {
     return Number(row?.sequence ?? 0);
   }
 }
+
+/** The key as anyone who opens the file finds it, in `duckdb_tables()`. */
+function keyComment({ key, kind }: TableLayout): string {
+  const place = kind === "late" ? ["table", ...PLACE] : PLACE;
+  return `one row per ${(key.length > 0 ? key : place).join(", ")}`;
+}
+
+/** What identifies a row that is never revised. */
+const PLACE: readonly string[] = ["topic", "partition", "offset"];
 
 async function createProgress(database: Database, pipeline: string): Promise<void> {
   await database.run("CREATE SCHEMA millpond");

@@ -24,6 +24,9 @@ export interface KafkaProgress {
 
 export const progressTopic = (topic: string): string => `${topic}-millpond-progress`;
 
+/** The topic's, not the pipeline's: whoever writes there fences off whoever did. */
+export const transactionalId = (topic: string): string => `millpond-${topic}`;
+
 /** Compaction keeps the last record for good, however long the pipeline is idle. */
 export const PROGRESS_TOPIC = { partitions: 1, settings: { "cleanup.policy": "compact" } } as const;
 

@@ -19,6 +19,7 @@ import {
   progressMessage,
   progressTopic,
   readProgress,
+  transactionalId,
 } from "./kafka-progress.js";
 import { PUBLICATION_HEADER, type RowMessage, rowMessages, SOURCE_HEADER } from "./kafka-rows.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
@@ -203,7 +204,7 @@ class KafkaTopic implements Sink {
       throw new MillpondError("USAGE", "The Kafka sink is not open: call open() first.");
     }
     const { pipeline, topic } = this.#options;
-    const transactions = await connection.client.transactions(`millpond-${topic}`);
+    const transactions = await connection.client.transactions(transactionalId(topic));
     try {
       await transactions.begin();
       // Only now: what had the id before has committed or never will.

@@ -37,10 +37,12 @@ export async function kcatLines(
   bootstrap: string,
   topic: string,
   format: readonly string[],
+  encoding: BufferEncoding = "utf8",
 ): Promise<string[]> {
   const reading = ["-C", "-b", bootstrap, "-t", topic, "-o", "beginning", "-e", "-q", ...format];
   const { stdout } = await run("kcat", [...reading, "-X", "isolation.level=read_committed"], {
     maxBuffer: OUTPUT_BYTES_MAX,
+    encoding,
   });
   return stdout.split("\n").filter((line) => line !== "");
 }

@@ -5,7 +5,7 @@ import { AccountRootPrincipal, Role } from "aws-cdk-lib/aws-iam";
 import { describe, expect, test } from "vitest";
 import { appSettings } from "../../../lib/aws/app-settings.js";
 import { PipelineStack } from "../../../lib/aws/pipeline-stack.js";
-import { lake, minutes, pipeline, stream, string, timestamp } from "../../../lib/index.js";
+import { kafka, lake, minutes, pipeline, stream, string, timestamp } from "../../../lib/index.js";
 import { code, MODES, stackOf, templateOf } from "./support.js";
 
 const templates = new Map<string, Template>();
@@ -434,4 +434,53 @@ test("the constructs work in an app of one's own, without flags or settings", as
   for (const { DeletionPolicy } of Object.values(template.findResources("AWS::S3::Bucket"))) {
     expect(DeletionPolicy).toBe("Retain");
   }
+});
+
+describe("a sink that writes to a topic", () => {
+  function writing(mode: string): Template {
+    const { definition } = kafkaPipeline;
+    const settings = appSettings(MODES[mode]!);
+    const own = { ...code, definition };
+    return templateOf(new PipelineStack(new App(), "Writing", { settings, code: own }));
+  }
+  const schema = { id: string(), at: timestamp() };
+  const orders = stream("orders", { schema, eventTime: "at", lateness: minutes(1) });
+  const kafkaPipeline = pipeline(
+    "shop",
+    { all_orders: orders.rows() },
+    { sinks: [lake(), kafka({ table: "all_orders", topic: "clean" })] },
+  );
+
+  test("has its topics made, reaches the brokers, and may use these topics and one id", () => {
+    const template = writing("serverless");
+    const topics = propertiesOf(template, "Custom::MillpondTopic").map(({ Topic }) => Topic);
+    expect(topics).toEqual(["orders", "clean", "clean-millpond-progress"]);
+    template.hasResourceProperties("Custom::MillpondTopic", {
+      Topic: "clean-millpond-progress",
+      Partitions: 1,
+      Settings: { "cleanup.policy": "compact" },
+    });
+    template.hasResourceProperties("AWS::Lambda::Function", {
+      Description: Match.stringLikeRegexp("sink of shop"),
+      Environment: { Variables: Match.objectLike({ MILLPOND_KAFKA_AUTH: "iam" }) },
+      VpcConfig: Match.anyValue(),
+    });
+    const granted = statementsOf(template).flatMap((statement) =>
+      actionsOf(statement).includes("kafka-cluster:AlterTransactionalId") ? [statement] : [],
+    );
+    expect(granted).toHaveLength(1);
+    expect(JSON.stringify(granted)).toMatch(/:transactional-id\/.*\/millpond-clean"/);
+    const others = propertiesOf(templateFor("serverless"), "AWS::Lambda::Function");
+    const sink = others.find(({ Description }) => String(Description).includes("sink"));
+    expect(sink?.VpcConfig).toBeUndefined();
+  });
+
+  test("and a consumer group's name that Lambda would refuse is refused first", () => {
+    const long = stream("o".repeat(150), { schema, eventTime: "at", lateness: minutes(1) });
+    const { definition } = pipeline("shop", { all_orders: long.rows() });
+    const settings = appSettings(MODES.serverless!);
+    expect(
+      () => new PipelineStack(new App(), "Long", { settings, code: { ...code, definition } }),
+    ).toThrow(/would have 205 characters: Lambda takes 200/);
+  });
 });
