@@ -21,7 +21,7 @@ const HELP = `
 Alerts, each with the value from which it rings:
 ${ALERTS.map(({ name, threshold, forS, what }) => {
   const lasts = forS === 0 ? "" : ` for ${forS} s`;
-  return `  ${name.padEnd(18)} ${`${threshold}${lasts}`.padEnd(22)} ${what}`;
+  return `  ${name.padEnd(18)} ${`${threshold}${lasts}`.padEnd(20)} ${what}`;
 }).join("\n")}
 
 An alert is told once when it begins, again every --repeat minutes, and once when it is over. What
@@ -48,8 +48,16 @@ export function monitorCommand(): Command {
         .argParser(seconds)
         .default(60),
     )
-    .option("--threshold <alert=n>", "ring from this value on", setting, new Map())
-    .option("--for <alert=s>", "ring when it has been so for so long", setting, new Map())
+    .addOption(
+      new Option("--threshold <alert=n>", "ring from this value on")
+        .argParser(setting)
+        .default(new Map(), "as below"),
+    )
+    .addOption(
+      new Option("--for <alert=s>", "ring when it has been so for so long")
+        .argParser(setting)
+        .default(new Map(), "as below"),
+    )
     .option("--state <file>", "keep what was seen and told, for the next start")
     .option("--once", "look once; exit code 8 while an alert rings")
     .option("--json", "alerts as JSON lines")

@@ -2,6 +2,7 @@
  * A real Prometheus reads a real `millpond dev` and its broker: numbers against SQL over the raw
  * events, every query of the dashboard, and alerts that ring and end.
  */
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -149,6 +150,13 @@ describe.skipIf(missing !== null)(`Prometheus (seed ${SEED})${missing ?? ""}`, (
       expect(sum).toBeGreaterThan(0);
       await prometheus.queryUntil(`sum(${metric})`, (found) => value(found) === sum);
     }
+  });
+
+  test("promtool finds the endpoint's names and texts right", async () => {
+    const { metrics } = await dev.heard("started", ({ kind }) => kind === "started");
+    const input = await (await fetch(metrics!)).text();
+    const { status, stdout, stderr } = spawnSync("promtool", ["check", "metrics"], { input });
+    expect([status, String(stdout), String(stderr)]).toEqual([0, "", ""]);
   });
 
   test("the lag is what the broker says, under the exporter's names", async () => {
