@@ -28,11 +28,10 @@ import { partitionPrefix, publisherId } from "./runner.js";
  */
 const STEP: StepBounds = { bytesMax: 64 * 1024 * 1024, entriesMax: 2_000 };
 /**
- * What the publisher keeps for a sink that is down; the rest waits in the partitions' outboxes, and
- * when those are full, in Kafka. Its state, written every round, names each publication.
+ * So many steps' bytes, or one step's number of publications, the publisher keeps for a sink that
+ * is down; the rest waits in the partitions' outboxes, and when those are full, in Kafka.
  */
-const WAITING_PUBLICATIONS_MAX = 2_000;
-const WAITING_BYTES_MAX = 1024 * 1024 * 1024;
+const WAITING_STEPS_MAX = 16;
 /** Another one that is faster so often does the work: leave it to it. */
 const CONFLICTS_MAX = 3;
 /** A processor at work may move a partition while it is flushed. */
@@ -154,7 +153,7 @@ export class SinkRounds {
       const step = nextStep(facts, publisher.state.taken, bounds);
       noteWaiting(report, facts, publisher.state.taken);
       const commits = newCommits(step.partitions, publisher.state.taken);
-      if (isFull(publisher, this.#tookUpToMin())) {
+      if (isFull(publisher, this.#tookUpToMin(), bounds)) {
         await this.#applySinks(down);
         throwFirst(down);
       }
@@ -474,10 +473,10 @@ function noteRows(report: RoundsReport, { state }: Publisher, sequence: number):
 }
 
 /** Whether so much waits for a sink that is down that nothing more is published (I6). */
-function isFull({ state }: Publisher, tookUpTo: number): boolean {
+function isFull({ state }: Publisher, tookUpTo: number, bounds: StepBounds): boolean {
   const waiting = state.publications.filter(({ sequence }) => sequence > tookUpTo);
   const bytes = waiting.reduce((sum, { place }) => sum + place.length, 0);
-  return waiting.length >= WAITING_PUBLICATIONS_MAX || bytes >= WAITING_BYTES_MAX;
+  return waiting.length >= bounds.entriesMax || bytes >= WAITING_STEPS_MAX * bounds.bytesMax;
 }
 
 function throwFirst(down: DownSinks): void {

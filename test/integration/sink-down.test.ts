@@ -1,118 +1,124 @@
-/** What a round of the sinks reports while one of them is away: how old, how far behind, who. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+/** A remote sink that is down: the others go on, so much waits for it, and it catches up. */
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { MillpondError } from "../../lib/errors.js";
 import { pipelineRuntime } from "../../lib/handlers/pipeline-runtime.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
-import { minutes, pipeline, stream, string, timestamp } from "../../lib/index.js";
-import type { RunSinks } from "../../lib/runtime/run-sinks.js";
+import type { StepBounds } from "../../lib/runtime/backlog.js";
+import { makeSinks, storePlaces } from "../../lib/runtime/run-sinks.js";
 import { SinkRounds } from "../../lib/runtime/sink-rounds.js";
-import type { Sink } from "../../lib/sinks/sink.js";
+import type { Publication, Sink } from "../../lib/sinks/sink.js";
+import { clickRecords, clicksPipeline } from "../unit/handlers/clicks.js";
 import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { SinkBed } from "./support/sink-stores.js";
 
-const remainingMs = () => 60_000;
-const TICK = { flush: false, tick: true, remainingMs };
-const orders = stream("orders", {
-  schema: { id: string(), at: timestamp() },
-  eventTime: "at",
-  lateness: minutes(1),
-});
-const definition = pipeline("orders", { orders_seen: orders.rows() });
+const BATCH = 100;
+const context = { getRemainingTimeInMillis: () => 60_000 };
+const request = { flush: false, tick: true, remainingMs: () => 60_000 };
+const pipeline = clicksPipeline();
 
-/** Takes what it is given, unless it is away. */
-class FakeSink implements Sink {
-  readonly name: string;
-  taken = 0;
-  rows = 0;
-  isAway: "open" | "apply" | null = null;
-
-  constructor(name: string) {
-    this.name = name;
-  }
+/** What it took stays when it is down, as with a server. */
+class Remote implements Sink {
+  readonly name = "remote";
+  isDown = false;
+  readonly taken: number[] = [];
+  progress = 0;
 
   async open(): Promise<number> {
-    if (this.isAway === "open") throw new MillpondError("STORAGE", `${this.name} is away`);
-    return this.taken;
+    this.#answer();
+    return this.progress;
   }
 
-  async apply(publications: Parameters<Sink["apply"]>[0], last: number): Promise<void> {
-    if (this.isAway === "apply") throw new MillpondError("STORAGE", `${this.name} is away`);
-    for await (const { batch } of publications) this.rows += batch.rowCount;
-    this.taken = last;
+  async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
+    this.#answer();
+    for await (const { sequence } of publications) this.taken.push(sequence);
+    this.progress = lastSequence;
   }
 
-  async close(): Promise<void> {
-    // Nothing is open.
+  async close(): Promise<void> {}
+
+  #answer(): void {
+    if (this.isDown) throw new MillpondError("STORAGE", "the server is down");
   }
 }
 
 let bed: SinkBed;
+let remote: Remote;
 beforeEach(async () => {
   bed = await SinkBed.create();
-  vi.useFakeTimers({ toFake: ["Date"] });
+  remote = new Remote();
 });
-afterEach(async () => {
-  vi.useRealTimers();
-  await bed.remove();
-});
+afterEach(() => bed.remove());
 
-let sent = 0;
-async function feed(count: number): Promise<void> {
+async function feed(batch: number): Promise<void> {
   const stores = bed.stores();
-  const write = () => undefined;
-  const processor = makeProcessor({ pipeline: definition, stores, write, env: {} });
-  const records = Array.from({ length: count }, () => {
-    const at = new Date().toISOString();
-    return { offset: sent++, timestamp: Date.now(), value: JSON.stringify({ id: `${sent}`, at }) };
-  });
-  const context = { getRemainingTimeInMillis: remainingMs };
-  await processor(kafkaEvent([{ topic: "orders", partition: 0, records }]), context);
+  const processor = makeProcessor({ pipeline, stores, write: () => undefined, env: {} });
+  const records = [...clickRecords((batch + 1) * BATCH, 0).slice(batch * BATCH)];
+  await processor(kafkaEvent([{ topic: "clicks", partition: 0, records }]), context);
 }
 
-async function roundsWith(own: Sink, remote: Sink): Promise<SinkRounds> {
-  const nothing = async () => undefined;
-  const sinks: RunSinks = {
-    own: [own],
-    remote: [remote],
-    stayOpen: false,
-    complete: nothing,
-    sweep: nothing,
-    close: nothing,
-  };
-  const runtime = await pipelineRuntime(definition, {});
-  return new SinkRounds({ ...runtime, ...bed.stores(), sinks });
+async function rounds(step?: StepBounds): Promise<SinkRounds> {
+  const stores = bed.stores();
+  const runtime = await pipelineRuntime(pipeline, {});
+  const { definition, definitionHash } = runtime;
+  const own = makeSinks(definition, storePlaces(stores, "clicks", {}), definitionHash, {});
+  const sinks = { ...own, remote: [remote] };
+  return new SinkRounds({ ...runtime, ...stores, sinks, ...(step !== undefined && { step }) });
 }
 
-test("who is away is behind; what nobody takes grows old; rows count once", async () => {
-  const [near, far] = [new FakeSink("near"), new FakeSink("far")];
-  const rounds = await roundsWith(near, far);
-  await feed(10);
-  const first = await rounds.run(TICK);
-  expect(first).toMatchObject({ publishedRows: 20, pendingBySink: { near: 0, far: 0 } });
-  expect(first.rowsByTable).toEqual({ orders_seen: 10, bronze: 10 });
-  const had = far.taken;
+const rows = async (): Promise<number> =>
+  Object.values(await bed.dump("clicks")).reduce((sum, table) => sum + table.length, 0);
 
-  // A server fails while it takes, then can't be reached: the other sink goes on.
-  for (const how of ["apply", "open"] as const) {
-    far.isAway = how;
-    await feed(5);
-    await expect(rounds.run(TICK)).rejects.toThrow("far is away");
-    const behind = { near: 0, far: near.taken - had };
-    expect(behind.far).toBeGreaterThan(0);
-    expect(rounds.report).toMatchObject({ publishedRows: 10, pendingBySink: behind });
+test("others go on while it is down; it catches up, without gap or repetition", async () => {
+  const sink = await rounds();
+  await feed(0);
+  await sink.run(request);
+  const before = await rows();
+  remote.isDown = true;
+  for (let batch = 1; batch < 6; batch++) {
+    await feed(batch);
+    await expect(sink.run(request)).rejects.toThrow("the server is down");
   }
+  expect(await rows()).toBeGreaterThan(before);
+  expect(sink.report.pendingBySink).toMatchObject({ lake: 0 });
+  expect(sink.report.pendingBySink.remote).toBeGreaterThan(0);
+  remote.isDown = false;
+  expect(await sink.run(request)).toMatchObject({ outcome: "done", pending: 0 });
+  await sink.close();
+  expect(remote.taken).toEqual(Array.from({ length: remote.progress }, (_, i) => i + 1));
+});
 
-  // Where the output is can't be reached: nobody takes anything.
-  near.isAway = "open";
-  await feed(5);
-  vi.setSystemTime(Date.now() + 20 * 60_000);
-  await expect(rounds.run(TICK)).rejects.toThrow("near is away");
-  expect(rounds.report).toMatchObject({ publishedRows: 0, oldestWaitingMs: 20 * 60_000 });
-  expect(rounds.report.pendingBySink).toEqual({ near: 0, far: near.taken - had });
+test("only so much is kept for it: then nothing is published until it is back", async () => {
+  const step = { bytesMax: 64 * 1024, entriesMax: 3 };
+  const sink = await rounds(step);
+  await feed(0);
+  await sink.run(request);
+  remote.isDown = true;
+  const waiting: number[] = [];
+  for (let batch = 1; batch < 12; batch++) {
+    await feed(batch);
+    await expect(sink.run(request)).rejects.toThrow("the server is down");
+    waiting.push(sink.report.pendingBySink.remote ?? 0);
+  }
+  // What one round publishes may come on top.
+  expect(waiting.at(-1)).toBe(waiting.at(-3));
+  remote.isDown = false;
+  expect(await sink.run(request)).toMatchObject({ outcome: "done", pending: 0 });
+  await sink.close();
+  expect(remote.taken).toEqual(Array.from({ length: remote.progress }, (_, i) => i + 1));
+});
 
-  near.isAway = null;
-  far.isAway = null;
-  const last = await rounds.run(TICK);
-  expect(last).toMatchObject({ oldestWaitingMs: 20 * 60_000, pendingBySink: { near: 0, far: 0 } });
-  expect([near.rows, far.rows]).toEqual([50, 50]);
+test("one that this output never saw keeps everything back, and one of another output", async () => {
+  remote.isDown = true;
+  const sink = await rounds();
+  await feed(0);
+  await expect(sink.run(request)).rejects.toThrow("the server is down");
+  expect(sink.report.rounds).toBe(0);
+  remote.isDown = false;
+  remote.progress = 7;
+  await expect(sink.run(request)).rejects.toMatchObject({
+    code: "INVARIANT",
+    message: expect.stringMatching(/has taken publication 7.*results of another output/),
+  });
+  expect(sink.report.rounds).toBe(0);
+  await sink.close();
 });
