@@ -69,9 +69,10 @@ export function measure(
     case "share":
       return shares(condition, within(looks, condition.withinS));
     case "lag":
+      if (!tellsOfLag(samples)) return null;
       return grouped(lags(samples), ({ labels }) => pick(labels, ["pipeline", "topic"]), add);
     case "stalled":
-      return stalled(within(looks, condition.withinS));
+      return tellsOfLag(samples) ? stalled(within(looks, condition.withinS)) : null;
     case "brokersAway": {
       const brokers = named(samples, BROKERS).map(({ value }) => value);
       return brokers.length === 0 ? [] : [{ labels: {}, value: Math.max(...brokers) < 1 ? 1 : 0 }];
@@ -83,6 +84,9 @@ const add = (a: number, b: number): number => a + b;
 
 const named = (samples: readonly Sample[], name: string): Sample[] =>
   samples.filter((sample) => sample.name === name);
+
+/** While brokers are away nobody knows: what stood still may still do so. */
+const tellsOfLag = (samples: readonly Sample[]): boolean => named(samples, LAG).length > 0;
 
 function pick(labels: Sample["labels"], names: readonly string[]): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, labels[name] ?? ""]));

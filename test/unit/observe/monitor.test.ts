@@ -141,6 +141,17 @@ describe("a partition that stands still", () => {
     expect(at([[5, 2]])).toEqual([]);
   });
 
+  test("is unknown while brokers are away", () => {
+    const away: Look = {
+      atMs: 15_000,
+      samples: [{ name: "kafka_brokers", labels: {}, value: 0 }],
+    };
+    const looks = [look(0, [[5, 2]]), away];
+    expect(measure(condition, looks)).toBeNull();
+    expect(measure({ kind: "lag" }, looks)).toBeNull();
+    expect(measure({ kind: "brokersAway" }, looks)).toEqual([{ labels: {}, value: 1 }]);
+  });
+
   test("is none of another one's group", () => {
     const looks = [0, 1].map((i) => ({
       atMs: i * 15_000,
