@@ -39,6 +39,18 @@ export const MINUTE_MS = 60 * SECOND_MS;
 export const HOUR_MS = 60 * MINUTE_MS;
 export const DAY_MS = 24 * HOUR_MS;
 
+/** "90 min" and "7 d": for names of ranges. */
+export function shortDuration(ms: number): string {
+  const units = [
+    [DAY_MS, "d"],
+    [HOUR_MS, "h"],
+    [MINUTE_MS, "min"],
+    [SECOND_MS, "s"],
+  ] as const;
+  const [unitMs, name] = units.find(([size]) => ms !== 0 && ms % size === 0) ?? [1, "ms"];
+  return ms === 0 ? "0 s" : `${INTEGER.format(ms / unitMs)} ${name}`;
+}
+
 const UNITS: readonly (readonly [number, string])[] = [
   [365 * DAY_MS, "year"],
   [DAY_MS, "day"],

@@ -239,14 +239,17 @@ export function orderInsight({ stream, within, all, answer }: OrderPanel): Insig
     const upTo = answer.rows.slice(0, index + 1).reduce((sum, [, n]) => sum + numberOf(n), 0);
     return upTo >= COVERED_ENOUGH * all;
   });
+  const enoughMs = numberOf(enough?.[3]);
+  const most = Number.isFinite(enoughMs)
+    ? `; 99.9% are at most ${durationText(enoughMs)} behind`
+    : "";
   const isEnough = within >= COVERED_ENOUGH * all;
   const advice =
     beyond === 0
       ? html` Nothing came later than that.`
       : isEnough
         ? html` ${numberText(beyond)} came later.`
-        : html` ${numberText(beyond)} came later; 99.9% are
-${textOf(enough?.[0]).replace("up to", "at most")} behind.`;
+        : html` ${numberText(beyond)} came later${most}.`;
   return {
     text: html`The lateness of ${setting} covers ${strong(percentText(within, all))} of
 ${numberText(all)} events.${advice}`,

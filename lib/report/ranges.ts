@@ -1,11 +1,10 @@
 /** Histograms of times in SQL: how many values lie in each range between bounds. */
 import { quoteName, quoteText } from "../sinks/duckdb-types.js";
-import { durationText } from "./format.js";
+import { shortDuration } from "./format.js";
 
 /**
- * SQL with a row per range that has values: its name, how many, and its lower bound in ms.
- * Ranges begin after their lower bound, and the first bound is a range of its own: exactly that,
- * or below.
+ * SQL with a row per range that has values: its name, how many, and its bounds in ms. Ranges begin
+ * after their lower bound; the first one is what is at or below the first bound.
  *
  * @param values SQL with columns `ms` and `n`, how often
  */
@@ -16,18 +15,20 @@ export function rangesSql(options: {
   readonly counted: string;
 }): string {
   const { values, boundsMs, counted } = options;
-  const ranges = boundsMs.map((fromMs, index) => {
-    const toMs = boundsMs[index + 1];
+  const ranges = boundsMs.map((overMs, index) => {
+    const uptoMs = boundsMs[index + 1];
     const name =
-      toMs === undefined ? `over ${durationText(fromMs)}` : `up to ${durationText(toMs)}`;
-    return `(${fromMs}, ${quoteText(name)})`;
+      uptoMs === undefined
+        ? `over ${shortDuration(overMs)}`
+        : `${shortDuration(overMs)} – ${shortDuration(uptoMs)}`;
+    return `(${overMs}, ${uptoMs ?? "NULL"}, ${quoteText(name)})`;
   });
-  const [first] = boundsMs;
+  const first = boundsMs[0]!;
   return (
-    `SELECT range, sum(n)::BIGINT AS ${quoteName(counted)}, over_ms\n` +
+    `SELECT range, sum(n)::BIGINT AS ${quoteName(counted)}, over_ms, upto_ms\n` +
     `FROM (${values})\n` +
-    `ASOF JOIN (VALUES (-9e15::BIGINT, ${quoteText(durationText(first!))}),\n  ` +
-    `${ranges.join(", ")}) AS ranges(over_ms, range)\n  ON ms > over_ms\n` +
-    "GROUP BY range, over_ms ORDER BY over_ms"
+    `ASOF JOIN (VALUES\n  (-9e15::BIGINT, ${first}, ${quoteText(shortDuration(first))}),\n  ` +
+    `${ranges.join(",\n  ")}\n) AS ranges(over_ms, upto_ms, range) ON ms > over_ms\n` +
+    "GROUP BY ALL ORDER BY over_ms"
   );
 }

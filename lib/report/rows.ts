@@ -33,7 +33,7 @@ export async function rowsOverTime(
   );
   const points = (column: number) =>
     answer.rows.map((row) => ({ atMs: timeOf(row[0]), value: numberOf(row[column]) }));
-  const late = { name: "late", rank: "others" as const, points: points(2) };
+  const late = { name: "late", rank: "late" as const, points: points(2) };
   const isAny = late.points.some(({ value }) => value > 0);
   const onTime = { name: isAny ? "on time" : "", rank: 0, points: points(1) };
   const series = isAny ? [onTime, late] : [onTime];

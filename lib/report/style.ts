@@ -69,13 +69,14 @@ figcaption { font-size: 14px; font-weight: 600; overflow-wrap: anywhere; }
 .mid { text-anchor: middle; } .end { text-anchor: end; }
 .line { fill: none; stroke-width: 1.75; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
 .cursor { fill: var(--ink); fill-opacity: 0.1; pointer-events: none; }
-.chart:not(.large) .between { display: none; }
+.chart:not(.large) :is(.between, .long) { display: none; }
 .area.s-0 { fill: var(--c0); } .line.s-0 { stroke: var(--c0); }
 .area.s-1 { fill: var(--c1); } .line.s-1 { stroke: var(--c1); }
 .area.s-2 { fill: var(--c2); } .line.s-2 { stroke: var(--c2); }
 .area.s-3 { fill: var(--c3); } .line.s-3 { stroke: var(--c3); }
 .area.s-4 { fill: var(--c4); } .line.s-4 { stroke: var(--c4); }
 .area.s-5 { fill: var(--c5); } .line.s-5 { stroke: var(--c5); }
+.area.s-late { fill: var(--warn); }
 .area.s-others { fill: var(--others); } .line.s-others { stroke: var(--others); }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 4px 0 0; padding: 0;
   list-style: none; color: var(--soft); font-size: 13px; }

@@ -10,7 +10,7 @@ export interface Series {
   /** Empty where there is only one. */
   readonly name: string;
   /** Which colour. */
-  readonly rank: number | "others";
+  readonly rank: number | "others" | "late";
   /** Ascending in time; NaN for no value. */
   readonly points: readonly { readonly atMs: number; readonly value: number }[];
 }
@@ -29,6 +29,7 @@ const ACROSS = 1000;
 const TOP = 10;
 const AXIS = 22;
 const DASH_MAX = 8;
+const LABEL_CHARS_MAX = 9;
 /** Of the plot; few points do not make columns wider. */
 const COLUMN_WIDTH_MAX = ACROSS / 12;
 /** Where along the axis times are named; narrow charts have room for every other one. */
@@ -167,12 +168,15 @@ function timeAxis(frame: Frame): Html[] {
   const [first, last] = [steps[0]!, steps.at(-1)!];
   return steps.map((index, at) => {
     const { left, width } = slotAt(index, frame);
-    const anchor = index === first ? "start" : index === last ? "end" : "mid";
-    const between = at % 2 === 1 ? " between" : "";
-    const x = round((left + width / 2) / (ACROSS / 100));
     const text = axisTimeText(fromMs + index * stepMs, { spanMs, stepMs });
+    const anchor = index === first ? "start" : index === last ? "end" : "mid";
+    const between = at % 2 === 1 && anchor === "mid" ? " between" : "";
+    // Of long names, a small chart has room for the first and the last.
+    const isLong = text.length > LABEL_CHARS_MAX && anchor === "mid";
+    const style = `tick ${anchor}${between}${isLong ? " long" : ""}`;
+    const x = round((left + width / 2) / (ACROSS / 100));
     const y = TOP + height + 16;
-    return html`<text class="tick ${anchor}${between}" x="${x}%" y="${y}">${text}</text>`;
+    return html`<text class="${style}" x="${x}%" y="${y}">${text}</text>`;
   });
 }
 
