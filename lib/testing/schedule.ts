@@ -9,16 +9,22 @@ import type { Pipeline } from "../define/definition.js";
 import { type PipelineRuntime, pipelineRuntime } from "../handlers/pipeline-runtime.js";
 import type { AccountingRow } from "../runtime/accounting.js";
 import type { LoadedReferences } from "../runtime/references.js";
+import type { RunSinks } from "../runtime/run-sinks.js";
 import { publisherId } from "../runtime/runner.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import { type FaultCounts, type FaultOdds, swarmOdds, Violation } from "./faults.js";
 import { ProtocolMonitor } from "./monitor.js";
 import { ProcessorFleet } from "./processor-fleet.js";
-import { type SimulatedResults, type SimulatedRow, SimulatedTables } from "./simulated-sink.js";
+import {
+  type SimulatedResults,
+  type SimulatedRow,
+  SimulatedTables,
+  sinksOf,
+} from "./simulated-sink.js";
 import { SimulatedStores } from "./simulated-stores.js";
 import { PartitionFeed, type PreparedLog } from "./simulated-topic.js";
 import { SinkFleet } from "./sink-fleet.js";
-import { inWorld, World } from "./world.js";
+import { inWorld, type SimulatedProcess, World } from "./world.js";
 
 /** Of disturbance; then the world is calm. */
 const CHAOS_STEPS_MAX = 3_000;
@@ -43,7 +49,11 @@ export interface ScheduleOptions {
   /** Drawn from the seed if left out. */
   readonly odds?: FaultOdds;
   readonly trace?: (line: string) => void;
+  /** Sinks of other kinds beside the simulated ones. */
+  readonly moreSinks?: MoreSinks;
 }
+
+export type MoreSinks = (world: World, process: SimulatedProcess, sinks: RunSinks) => RunSinks;
 
 export interface ScheduleResult {
   /** Rows by table as they stand at the end, everything published; unordered. */
@@ -84,7 +94,7 @@ export async function runSchedule(
   });
   const own = swarmOdds(world.random);
   world.odds = options.odds ?? own;
-  return inWorld(world, () => new Schedule(world, prepared).run());
+  return inWorld(world, () => new Schedule(world, prepared, options.moreSinks).run());
 }
 
 const recordsOf = ({ logs }: SimulationCase) =>
@@ -100,7 +110,7 @@ class Schedule {
   readonly #processors: ProcessorFleet;
   readonly #sinks: SinkFleet;
 
-  constructor(world: World, prepared: SimulationCase) {
+  constructor(world: World, prepared: SimulationCase, more: MoreSinks | undefined) {
     const { random } = world;
     const { pipeline, changed, references, runtime, changedRuntime } = prepared;
     this.#world = world;
@@ -130,13 +140,16 @@ class Schedule {
       references,
       feeds: this.#feeds,
       partialBatch: random.unit() < 0.5,
-      recordsMax: Math.ceil(recordsOf(prepared) / random.pick([1, 3, 6])),
+      recordsMax: Math.ceil(recordsOf(prepared) / random.pick([1, 3, 3, 6, 25])),
     });
     this.#sinks = new SinkFleet({
       ...shared,
       runtime,
       changed: changedRuntime,
-      results: this.#results,
+      sinksOf: (process) => {
+        const sinks = sinksOf(world, process, this.#results);
+        return more?.(world, process, sinks) ?? sinks;
+      },
       step: random.pick([
         { bytesMax: 1, entriesMax: 1 },
         { bytesMax: 4_000, entriesMax: 3 },

@@ -1,10 +1,10 @@
 /** The sink's invocations in a simulated world: late, out of turn, two at once, killed. */
 import type { PipelineRuntime } from "../handlers/pipeline-runtime.js";
 import type { StepBounds } from "../runtime/backlog.js";
+import type { RunSinks } from "../runtime/run-sinks.js";
 import { SinkRounds } from "../runtime/sink-rounds.js";
 import type { Violation } from "./faults.js";
 import { failureOf, unexplained } from "./judge.js";
-import { type SimulatedResults, sinksOf } from "./simulated-sink.js";
 import type { SimulatedStores } from "./simulated-stores.js";
 import type { SimulatedProcess, World } from "./world.js";
 
@@ -22,7 +22,8 @@ export interface SinkFleetOptions {
   readonly stores: SimulatedStores;
   readonly runtime: PipelineRuntime;
   readonly changed: PipelineRuntime;
-  readonly results: SimulatedResults;
+  /** The sinks as a process sees them. */
+  readonly sinksOf: (process: SimulatedProcess) => RunSinks;
   readonly step: StepBounds;
 }
 
@@ -84,9 +85,9 @@ export class SinkFleet {
   }
 
   #newEnvironment(runtime: PipelineRuntime): SinkEnvironment {
-    const { world, stores, results, step } = this.#options;
+    const { world, stores, step } = this.#options;
     const process = world.startProcess("sink");
-    const sinks = sinksOf(world, process, results);
+    const sinks = this.#options.sinksOf(process);
     const rounds = new SinkRounds({ ...runtime, ...stores.of(process), sinks, step });
     const environment = { process, rounds, isRunning: false };
     this.#environments.push(environment);
@@ -102,11 +103,13 @@ export class SinkFleet {
     const { process, rounds } = environment;
     const remainingMs = world.strikes("sink out of time") ? 5_000 : REMAINING_MS;
     environment.isRunning = true;
+    process.isAtWork = true;
     process.isFrozen = false;
     world.trace(`${process.name} is woken ${JSON.stringify(call)}`);
     const end = (how: string) => {
       world.trace(`${process.name} ends: ${how}`);
       environment.isRunning = false;
+      process.isAtWork = false;
       process.isFrozen = true;
     };
     await world.enter(process, () => {

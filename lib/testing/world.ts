@@ -3,6 +3,7 @@
  * they make to the outside. Which call goes on next, and how it ends, is drawn from one seed, so
  * that a run can be repeated byte for byte. What the calls do is left to the stores.
  */
+import { setTimeout } from "node:timers/promises";
 import { Random } from "../sources/simulate/random.js";
 import {
   countFault,
@@ -11,6 +12,7 @@ import {
   type FaultOdds,
   NO_FAULTS,
   SimulatedFault,
+  Violation,
 } from "./faults.js";
 
 /** Of a stalled call: at most so many steps of the world. */
@@ -24,6 +26,8 @@ export class SimulatedProcess {
   isAlive = true;
   /** Between invocations, nothing goes on either; what it had asked for may be answered later. */
   isFrozen = false;
+  /** It works, with DuckDB for example: it goes on until it calls to the outside, or is through. */
+  isAtWork = false;
   /** Its clock less the world's. */
   skewMs: number;
 
@@ -37,7 +41,7 @@ export interface CallOptions<T> {
   /** For traces. */
   readonly what: string;
   readonly isWrite: boolean;
-  readonly apply: () => T;
+  readonly apply: () => T | Promise<T>;
 }
 
 interface Call {
@@ -163,13 +167,16 @@ export class World {
     work();
     // All promises that can go on have done so before the loop turns.
     await new Promise(setImmediate);
+    while (process.isAtWork && !this.#calls.some((call) => call.process === process)) {
+      await setTimeout(1);
+    }
     this.#current = null;
   }
 
   /** Lets one thing happen; false when nothing can. */
   async step(): Promise<boolean> {
     this.steps++;
-    if (this.#late.length > 0 && this.random.unit() < 0.05) return this.#applyLate();
+    if (this.#late.length > 0 && this.random.unit() < 0.05) return await this.#applyLate();
     const ready = this.#calls.filter(
       ({ process, fromStep }) => !process.isFrozen && fromStep <= this.steps,
     );
@@ -182,13 +189,18 @@ export class World {
       this.random.pick(stalled).fromStep = 0;
       return true;
     }
-    return this.#late.length > 0 && this.#applyLate();
+    return this.#late.length > 0 && (await this.#applyLate());
   }
 
-  #applyLate(): boolean {
+  async #applyLate(): Promise<boolean> {
     const [write] = this.#late.splice(this.random.below(this.#late.length), 1);
     this.trace(`late: ${write!.what}`);
-    write!.apply();
+    try {
+      await write!.apply();
+    } catch (error) {
+      // Nobody hears of it any more.
+      if (error instanceof Violation) throw error;
+    }
     return true;
   }
 
@@ -206,12 +218,19 @@ export class World {
       this.#late.push(call);
       return this.#answer(call, () => call.reject(new SimulatedFault("timed out")), "times out");
     }
-    call.reply = call.apply();
+    try {
+      call.reply = await call.apply();
+    } catch (error) {
+      if (error instanceof Violation) throw error;
+      return this.#answer(call, () => call.reject(error), "fails in earnest");
+    }
     if (call.isWrite && this.strikes("write applied, reply lost")) {
       const fault = new SimulatedFault("the reply was lost");
       return this.#answer(call, () => call.reject(fault), "is applied, its reply lost");
     }
-    if (call.isWrite && this.strikes("write repeated by the client")) call.reply = call.apply();
+    if (call.isWrite && this.strikes("write repeated by the client")) {
+      call.reply = await call.apply();
+    }
     if (this.strikes("reply late")) {
       call.isApplied = true;
       this.trace(`${call.process.name}: ${call.what} is applied`);

@@ -10,6 +10,7 @@ import {
   days,
   double,
   first,
+  hours,
   int,
   lake,
   last,
@@ -121,7 +122,7 @@ export function caseOf(number: number): Case {
   const random = new Random(number * 7919 + 13);
   const names = Object.keys(TABLES);
   const chosen = random.shuffle([...names]).slice(0, random.pick([1, 1, 2, 3]));
-  const isBrief = random.unit() < 0.15;
+  const isBrief = random.unit() < 0.2;
   const streams = random.unit() < 0.2 ? ["clicks", "taps"] : ["clicks"];
   const options = streams.map((name) => streamOptions(random, name));
   const hasBronze = random.unit() < 0.7;
@@ -137,7 +138,7 @@ export function caseOf(number: number): Case {
       sinks: [lake({ bronze: hasBronze })],
     });
   };
-  const partitions = random.pick([1, 1, 2, 2, 3]);
+  const partitions = random.pick(isBrief ? [2, 3] : [1, 1, 2, 2, 3]);
   const records = random.unit() < 0.03 ? 200 : random.pick([6, 10, 16, 24]);
   const logs = options.flatMap((option) =>
     Array.from({ length: option.name === "taps" ? 1 : partitions }, (_, partition) =>
@@ -168,7 +169,7 @@ function randomLog(
 ): SimulatedLog {
   let offset = random.pick([0, 0, 17, 5_000_000_000]);
   let timeMs = START_MS + random.below(40_000);
-  const pace = isBrief ? minutes(20) : random.pick([500, 2_000, 6_000]);
+  const pace = isBrief ? hours(1) : random.pick([500, 2_000, 6_000]);
   const records: SimulatedRecord[] = [];
   for (let i = 0; i < count; i++) {
     timeMs += random.below(pace);

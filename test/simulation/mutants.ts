@@ -59,7 +59,8 @@ interface Hunt {
 
 async function hunt(file: string): Promise<Hunt> {
   const started = performance.now();
-  const args = [file, "--violations", "1", "--minutes", String(MINUTES_MAX)];
+  const minutes = String(MINUTES_MAX);
+  const args = [file, "--violations", "1", "--minutes", minutes, "--of-each-case", "8"];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   let output = "";
   child.stdout.on("data", (text) => {

@@ -27,18 +27,21 @@ interface Share {
   readonly index: number;
   readonly workers: number;
   readonly untilMs: number;
+  /** So many seeds of a case, then the next one. */
+  readonly ofEachCase: number;
   /** Not 0 when all are to stop. */
   readonly stop: Int32Array;
 }
 
 /** Every so-manieth case is a worker's; it tells of each case when it is through. */
-async function work({ first, last, index, workers, untilMs, stop }: Share): Promise<void> {
+async function work(share: Share): Promise<void> {
+  const { first, last, index, workers, untilMs, ofEachCase, stop } = share;
   const port = parentPort!;
   const runner = new SeedRunner();
   for (let number = caseNumber(first); number <= caseNumber(last); number++) {
     if (number % workers !== index) continue;
     const from = Math.max(first, number * SEEDS_PER_CASE);
-    const to = Math.min(last, (number + 1) * SEEDS_PER_CASE - 1);
+    const to = Math.min(last, number * SEEDS_PER_CASE + ofEachCase - 1);
     for (let seed = from; seed <= to; seed++) {
       const held = await runner.run(seed);
       const isOver = Date.now() >= untilMs || Atomics.load(stop, 0) !== 0;
@@ -57,6 +60,7 @@ async function main(): Promise<number> {
       minutes: { type: "string", default: "10" },
       workers: { type: "string", default: String(availableParallelism()) },
       violations: { type: "string", default: "5" },
+      "of-each-case": { type: "string", default: String(SEEDS_PER_CASE) },
       seed: { type: "string" },
       trace: { type: "boolean", default: false },
     },
@@ -73,6 +77,7 @@ async function main(): Promise<number> {
     last: last!,
     workers: Number(values.workers),
     untilMs: Date.now() + Number(values.minutes) * 60_000,
+    ofEachCase: Number(values["of-each-case"]),
     violationsMax: Number(values.violations),
   });
   report(tally, performance.now() - started);
