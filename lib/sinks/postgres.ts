@@ -30,6 +30,8 @@ export interface PostgresSinkOptions {
 const SERVER_VERSION_MIN = 150_000;
 /** Rows wait in memory, as they will be sent, up to so much over all tables. */
 const BUFFERED_BYTES_MAX = 16 * 1024 * 1024;
+/** A transaction ends after so much, at the end of a publication. */
+const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;
 
 /**
  * @throws MillpondError (from its methods) OUTPUT when the schema is another pipeline's or its
@@ -78,23 +80,24 @@ class PostgresSchema implements Sink {
   }
 
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
-    const connection = this.#connection;
-    if (connection === null) {
+    if (this.#connection === null) {
       throw new MillpondError("USAGE", "The PostgreSQL sink is not open: call open() first.");
     }
-    await connection.begin();
+    let pass = await this.#begin(this.#connection);
     try {
-      const taken = await this.#sequence(connection, "FOR UPDATE");
-      await this.#write(connection, publications, { taken, lastSequence });
-      await connection.query(
-        `UPDATE ${this.#progressTable()} SET sequence = greatest(sequence, $1), updated_at = now()`,
-        [lastSequence],
-      );
+      for await (const publication of publications) {
+        const { sequence, table, batch } = publication;
+        const layout = this.#layouts.get(table);
+        if (layout === undefined || sequence <= pass.taken || batch.rowCount === 0) continue;
+        if (sequence > lastSequence) throw beyondLast(sequence, lastSequence);
+        await pass.add(layout, publication);
+        if (pass.isLong) pass = await this.#begin(await this.#commit(pass, sequence));
+      }
     } catch (error) {
-      await connection.rollback();
+      await pass.connection.rollback();
       throw error;
     }
-    await this.#commit(connection, lastSequence);
+    await this.#commit(pass, lastSequence);
   }
 
   async close(): Promise<void> {
@@ -103,42 +106,42 @@ class PostgresSchema implements Sink {
     await connection?.close();
   }
 
-  /** Without an answer it may have come to pass or not: the progress row tells. */
-  async #commit(connection: PostgresConnection, lastSequence: number): Promise<void> {
+  async #begin(connection: PostgresConnection): Promise<Pass> {
+    await connection.begin();
+    try {
+      const taken = await this.#sequence(connection, "FOR UPDATE");
+      return new Pass(connection, this.#options.schema, taken);
+    } catch (error) {
+      await connection.rollback();
+      throw error;
+    }
+  }
+
+  /**
+   * Up to `sequence`, and progress with it. Without an answer it may have come to pass or not: the
+   * progress row tells. Returns the connection to go on with.
+   */
+  async #commit(pass: Pass, sequence: number): Promise<PostgresConnection> {
+    const { connection } = pass;
+    try {
+      await pass.flush();
+      await connection.query(
+        `UPDATE ${this.#progressTable()} SET sequence = greatest(sequence, $1), updated_at = now()`,
+        [sequence],
+      );
+    } catch (error) {
+      await connection.rollback();
+      throw error;
+    }
     try {
       await connection.query("COMMIT");
+      return connection;
     } catch (error) {
       await this.close();
       const taken = await this.open().catch(() => 0);
-      if (taken < lastSequence) throw error;
+      if (taken < sequence || this.#connection === null) throw error;
+      return this.#connection;
     }
-  }
-
-  async #write(
-    connection: PostgresConnection,
-    publications: AsyncIterable<Publication>,
-    { taken, lastSequence }: { readonly taken: number; readonly lastSequence: number },
-  ): Promise<void> {
-    const writers = new Map<string, TableWriter>();
-    for await (const { sequence, table, batch } of publications) {
-      const layout = this.#layouts.get(table);
-      if (layout === undefined || sequence <= taken || batch.rowCount === 0) continue;
-      if (sequence > lastSequence) throw beyondLast(sequence, lastSequence);
-      const writer = writers.get(table) ?? this.#writer(connection, layout, writers.size);
-      writers.set(table, writer);
-      writer.append({ sequence, table, batch });
-      const buffered = [...writers.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-      if (buffered < BUFFERED_BYTES_MAX) continue;
-      for (const each of writers.values()) await each.flush();
-    }
-    for (const writer of writers.values()) await writer.flush();
-  }
-
-  #writer(connection: PostgresConnection, layout: TableLayout, number: number): TableWriter {
-    const table = `${quoteName(this.#options.schema)}.${quoteName(layout.name)}`;
-    return isRevised(layout)
-      ? new MergingWriter(connection, layout, table, `pg_temp.millpond_stage_${number}`)
-      : new AppendingWriter(connection, layout, table);
   }
 
   #progressTable(): string {
@@ -156,7 +159,52 @@ class PostgresSchema implements Sink {
   }
 }
 
-/** Rows of one table in one call of `apply`. */
+/** One transaction's rows. */
+class Pass {
+  readonly connection: PostgresConnection;
+  /** What the sink had taken before it. */
+  readonly taken: number;
+  readonly #schema: string;
+  readonly #writers = new Map<string, TableWriter>();
+  #sentBytes = 0;
+
+  constructor(connection: PostgresConnection, schema: string, taken: number) {
+    this.connection = connection;
+    this.#schema = schema;
+    this.taken = taken;
+  }
+
+  /** It is time to commit: what follows would make the loss of a connection dear. */
+  get isLong(): boolean {
+    return this.#sentBytes >= TRANSACTION_BYTES_MAX;
+  }
+
+  async add(layout: TableLayout, publication: Publication): Promise<void> {
+    const writer = this.#writers.get(layout.name) ?? this.#writer(layout);
+    this.#writers.set(layout.name, writer);
+    writer.append(publication);
+    if (this.#bufferedBytes() >= BUFFERED_BYTES_MAX) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    this.#sentBytes += this.#bufferedBytes();
+    for (const writer of this.#writers.values()) await writer.flush();
+  }
+
+  #bufferedBytes(): number {
+    return [...this.#writers.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  #writer(layout: TableLayout): TableWriter {
+    const table = `${quoteName(this.#schema)}.${quoteName(layout.name)}`;
+    const stage = `pg_temp.millpond_stage_${this.#writers.size}`;
+    return isRevised(layout)
+      ? new MergingWriter(this.connection, layout, table, stage)
+      : new AppendingWriter(this.connection, layout, table);
+  }
+}
+
+/** Rows of one table in one transaction. */
 interface TableWriter {
   readonly byteLength: number;
   append(publication: Publication): void;
