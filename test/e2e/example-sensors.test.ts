@@ -41,6 +41,8 @@ function parse(text: Buffer): Record<string, unknown> | null {
   }
 }
 
+const byText = (a: string, b: string): number => (a < b ? -1 : 1);
+
 /** Design, section 3: the watermark before each event, then what becomes of it. */
 const EVENTS_SQL = (file: string) => `
   WITH e AS (
@@ -85,7 +87,7 @@ describe.skipIf(missing !== null)(`sensors${missing ? ` (skipped: ${missing})` :
 
     const format = ["-f", "%p\\t%o\\t%s\\n"];
     const file = path.join(dir, "events.ndjson");
-    const dead = await writeEvents(file, format);
+    const dead = (await writeEvents(file, format)).toSorted(byText);
     const tailed = succeed(
       "tail",
       "readings",
@@ -99,10 +101,10 @@ describe.skipIf(missing !== null)(`sensors${missing ? ` (skipped: ${missing})` :
     expect(lines).toHaveLength(count);
     const letters = lines.filter((line) => "deadLetter" in line);
     const places = (rows: readonly Record<string, unknown>[]) =>
-      rows.map(({ partition, offset }) => `${partition}/${offset}`).sort();
-    expect(places(letters)).toEqual(dead.sort());
+      rows.map(({ partition, offset }) => `${partition}/${offset}`).sort(byText);
+    expect(places(letters)).toEqual(dead);
     const rows = await rowsOf(out, 'SELECT "partition", "offset" FROM {db}.dead_letters');
-    expect(places(rows)).toEqual(dead.sort());
+    expect(places(rows)).toEqual(dead);
 
     // What is there, beside what SQL makes of the same records.
     const events = EVENTS_SQL(file);
