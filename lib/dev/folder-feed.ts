@@ -86,9 +86,9 @@ export class FolderFeed {
   #lookLater(afterMs: number): void {
     if (this.#isStopping) return;
     this.#timer = setTimeout(() => {
-      this.#looking = this.#look()
-        .catch(this.#options.onTrouble)
-        .then(() => this.#lookLater(this.#options.lookEveryMs ?? LOOK_EVERY_MS));
+      this.#looking = this.#look().then(() =>
+        this.#lookLater(this.#options.lookEveryMs ?? LOOK_EVERY_MS),
+      );
     }, afterMs);
   }
 
@@ -96,7 +96,10 @@ export class FolderFeed {
     const before = this.#seen;
     this.#seen = new Map();
     for (const folder of this.#options.folders) {
-      const files = await filesIn(folder);
+      const files = await filesIn(folder).catch((error: unknown) => {
+        this.#options.onTrouble(error);
+        return [];
+      });
       for (const file of files) this.#seen.set(file.key, signature(file));
       const ready = files.filter(
         (file) =>
@@ -105,6 +108,7 @@ export class FolderFeed {
       );
       for (const file of ready) if (!(await this.#handOver(file))) break;
     }
+    for (const key of this.#handled.keys()) if (!this.#seen.has(key)) this.#handled.delete(key);
   }
 
   /** False when the rest has to wait: they are taken in order. */
