@@ -129,7 +129,8 @@ async function checkKafka(subject: CheckSubject): Promise<readonly CheckResult[]
   try {
     const brokers = await client.brokers();
     const place = settings.brokers.join(",");
-    const found = `${place} answers, with ${brokers.length} in the cluster, login ${settings.auth.kind}`;
+    const login = settings.auth.kind;
+    const found = `${place} answers, ${brokers.length} in the cluster, login ${login}`;
     return [{ check: "kafka", status: "ok", found }, ...(await topics(subject, client))];
   } finally {
     await client.close();
@@ -192,7 +193,8 @@ async function schemaCheck(connection: PostgresConnection, schema: string): Prom
   const [row] = await connection.query(
     `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS is_there,
       coalesce((SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE')
-        FROM pg_namespace WHERE nspname = $1), has_database_privilege(current_database(), 'CREATE')) AS may_create`,
+          FROM pg_namespace WHERE nspname = $1),
+        has_database_privilege(current_database(), 'CREATE')) AS may_create`,
     [schema],
   );
   const is = row?.is_there === true ? "is there" : "will be made";

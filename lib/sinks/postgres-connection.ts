@@ -77,8 +77,8 @@ function secretSettings(arn: string, text: string, env: Env): pg.ClientConfig {
   if (username === undefined || password === undefined) {
     throw new MillpondError(
       "INPUT",
-      `secret ${arn} does not hold {"username": "…", "password": "…"}: give one that RDS made, or ` +
-        "of that form",
+      `secret ${arn} does not hold {"username": "…", "password": "…"}: give one that RDS makes, ` +
+        "or of that form",
     );
   }
   return variableSettings({

@@ -1,4 +1,4 @@
-/** What psql reads of a table, and what PostgreSQL keeps of values that it cannot hold as they are. */
+/** What psql reads of a table, and what PostgreSQL keeps of values that it cannot hold. */
 import type { ColumnNode, ColumnType } from "../../lib/define/definition.js";
 import type { RowValue } from "../../lib/engine/batch.js";
 import type { TableLayout } from "../../lib/sinks/sink.js";
@@ -34,7 +34,8 @@ export async function readPostgres(
   const quoted = [schema, layout.name].map((name) => `"${name.replaceAll('"', '""')}"`);
   if (select !== undefined) {
     const inner = `SELECT ${select} FROM ${quoted.join(".")}`;
-    const rows = `SELECT (SELECT json_agg(value) FROM json_each_text(to_json(r))) FROM (${inner}) r`;
+    const values = "SELECT json_agg(value) FROM json_each_text(to_json(r))";
+    const rows = `SELECT (${values}) FROM (${inner}) r`;
     // Two columns of one name would be one: the callers' are not.
     return queryPsql(env, rows);
   }
@@ -47,8 +48,8 @@ function textSql({ name, type }: ColumnNode): string {
   const column = `"${name.replaceAll('"', '""')}"`;
   switch (type.kind) {
     case "timestamp":
-      return `CASE WHEN isfinite(${column}) THEN (extract(epoch FROM ${column}) * 1000)::bigint::text
-        ELSE ${column}::text END`;
+      return `CASE WHEN isfinite(${column})
+        THEN (extract(epoch FROM ${column}) * 1000)::bigint::text ELSE ${column}::text END`;
     case "bytes":
       return `encode(${column}, 'hex')`;
     case "list":

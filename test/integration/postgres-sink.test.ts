@@ -158,7 +158,7 @@ describe.skipIf(missing !== null)(
       await expect(opened(sinkOf("s", [COUNTS], absent))).rejects.toMatchObject({ code: "USAGE" });
     });
 
-    test("keeps keys apart that only a NUL tells apart, and says when one is too long", async () => {
+    test("keeps keys apart that only a NUL tells apart; says when one is too long", async () => {
       const schema = newSchema();
       const groups = ["a\0", "a␀0", "a␀", "a", null];
       const script = new Script().add(
@@ -215,7 +215,7 @@ describe.skipIf(missing !== null)(
       await expectHistory(schema, randomScript(SEED, PUBLICATIONS));
     });
 
-    test(`connections that the server cuts, and its crash, change nothing (seed ${SEED})`, async () => {
+    test(`cut connections and the server's crash change nothing (seed ${SEED})`, async () => {
       const schema = newSchema();
       const random = randomOf(SEED);
       const script = randomScript(SEED, PUBLICATIONS);

@@ -107,7 +107,7 @@ test("only so much is kept for it: then nothing is published until it is back", 
   expect(remote.taken).toEqual(Array.from({ length: remote.progress }, (_, i) => i + 1));
 });
 
-test("one that this output never saw keeps everything back, and one of another output", async () => {
+test("one that was never seen keeps everything back, and one of another output", async () => {
   remote.isDown = true;
   const sink = await rounds();
   await feed(0);

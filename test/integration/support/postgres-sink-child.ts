@@ -1,4 +1,4 @@
-/** A process that applies a random history to PostgreSQL, to be killed: `<schema> <seed> <count>`. */
+/** Applies a random history to PostgreSQL, to be killed: `<schema> <seed> <count>`. */
 import { postgresSink } from "../../../lib/sinks/postgres.js";
 import { COUNTS, ROWS, randomScript, stream } from "../../contract/sinks-script.js";
 
