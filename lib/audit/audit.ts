@@ -10,7 +10,7 @@ import { isRevised, tableLayouts } from "../sinks/layouts.js";
 import type { TableLayout } from "../sinks/sink.js";
 import { runBatch } from "./batch.js";
 import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
-import { differencesSql } from "./compare-sql.js";
+import { agreesSql, differencesSql } from "./compare-sql.js";
 import { explain, keyOf } from "./explain.js";
 import type { AuditPlace } from "./place.js";
 import { tolerancesOf } from "./tolerances.js";
@@ -46,7 +46,7 @@ export interface AuditedTable {
   readonly table: string;
   /** Published ones. */
   readonly rows: number;
-  /** Published rows that are not as recomputed, those that should not be there, and lacking ones. */
+  /** Published rows that are not as recomputed, that should not be there, and that are lacking. */
   readonly different: number;
   readonly extra: number;
   readonly missing: number;
@@ -286,14 +286,9 @@ async function examples(
     ...key.map((name, i) => textSql(`k${i}`, kinds.get(name))),
     ...columns.flatMap(({ type }, i) => ["l", "r"].map((s) => textSql(`${s}${i}`, type.kind))),
   ].map((sql, i) => `${sql} AS s${i}`);
-  const same = columns.map(({ name }, i) => {
-    const { relative, absolute } = tolerances[name] ?? { relative: 0, absolute: 0 };
-    const near =
-      tolerances[name] === undefined
-        ? "false"
-        : `coalesce(abs(l${i}::DOUBLE - r${i}::DOUBLE) <= ${absolute} + ${relative} * abs(r${i}::DOUBLE), false)`;
-    return `(l${i} IS NOT DISTINCT FROM r${i} OR ${near}) AS same${i}`;
-  });
+  const same = columns.map(
+    ({ name }, i) => `${agreesSql(`l${i}`, `r${i}`, tolerances[name])} AS same${i}`,
+  );
   const order = key.map((_, i) => `k${i}`).join(", ");
   const rows = await rowsOf(
     connection,

@@ -60,7 +60,8 @@ export function decodeSql(stream: StreamNode, source: string): string {
       FROM checked),
     ${instantsSql(stream.fields, at)},
     fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM instants)
-    SELECT p AS __p, o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names} FROM fields`;
+    SELECT p AS __p, o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names}
+    FROM fields`;
 }
 
 /**

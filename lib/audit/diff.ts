@@ -49,7 +49,8 @@ export interface RowDiff {
 }
 
 /**
- * @throws MillpondError USAGE when the definitions have no stream in common, QUERY when DuckDB fails
+ * @throws MillpondError USAGE when the definitions have no stream in common, QUERY when DuckDB
+ *   fails
  * @example
  * const report = await diff(place, { before: oldPipeline, after: newPipeline, examples: 3 });
  */
@@ -161,7 +162,8 @@ async function tableDiff(
   await connection.run(`CREATE TABLE ${differences} AS ${sql}`);
   const [sums] = await rowsOf(
     connection,
-    `SELECT count(*) FILTER (kind = 'missing') AS added, count(*) FILTER (kind = 'extra') AS removed,
+    `SELECT count(*) FILTER (kind = 'missing') AS added,
+      count(*) FILTER (kind = 'extra') AS removed,
       count(*) FILTER (kind = 'different') AS changed FROM ${differences}`,
   );
   const [addedRows, removedRows, changedRows] = [sums!.added, sums!.removed, sums!.changed].map(
@@ -182,8 +184,10 @@ async function tableDiff(
 }
 
 function schemaDiff(before: TableLayout, after: TableLayout): string[] {
-  const text = ({ type, nullable }: ColumnNode) =>
-    `${type.kind === "list" ? `list of ${type.element.kind}` : type.kind}${nullable ? " or null" : ""}`;
+  const text = ({ type, nullable }: ColumnNode) => {
+    const kind = type.kind === "list" ? `list of ${type.element.kind}` : type.kind;
+    return nullable ? `${kind} or null` : kind;
+  };
   const old = new Map(before.columns.map((column) => [column.name, column]));
   const next = new Map(after.columns.map((column) => [column.name, column]));
   const changes: string[] = [];

@@ -75,8 +75,8 @@ export async function openData(
   }
   throw new MillpondError(
     "CONFLICT",
-    `the results in ${paths.dir} stand between two commits: a run is writing them, or one was stopped ` +
-      "on its way. Wait for it, or run the pipeline again, which completes them",
+    `the results in ${paths.dir} stand between two commits: a run is writing them, or one was ` +
+      "stopped on its way. Wait for it, or run the pipeline again, which completes them",
   );
 }
 

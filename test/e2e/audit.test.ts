@@ -27,7 +27,7 @@ function changed(): string {
 const rowsOf = (sql: string): unknown[] =>
   JSON.parse(succeed("query", "--out", out, "--format", "json", sql).stdout);
 
-test("a run is proved, a change of its results is found, and says so by the exit code", async () => {
+test("a run is proved, and a change of its results is found: the exit code says so", async () => {
   const shape = ["--events", "20000", "--partitions", "3", "--seed", "7", "--out", input];
   succeed("simulate", "activity", ...shape, "--late", "0.02", "--duplicates", "0.02");
   succeed("run", PIPELINE, "--input", input, "--out", out);
@@ -60,7 +60,7 @@ test("its SQL is a script that DuckDB runs by itself", async () => {
   instance.closeSync();
 });
 
-test(`a backfill killed ${KILLS} times leaves the old results or the new (seed ${SEED})`, async () => {
+test(`a backfill killed ${KILLS} times leaves old results or new (seed ${SEED})`, async () => {
   const next = changed();
   const difference = millpond("diff", PIPELINE, next, "--out", out, "--json");
   expect(difference.status).toBe(1);
