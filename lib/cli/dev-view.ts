@@ -115,7 +115,8 @@ function statusLine({ mapping, figures }: DevStatus, rate: number): string {
   return (
     `${flow}, ${counted(records, "record")}, ${counted(lateRows, "late row")}, ` +
     `${counted(duplicates, "duplicate")}, ` +
-    `${counted(deadLetters, "dead letter")}, watermark ${timeText(watermark)}; rows: ${rows.join(", ")}`
+    `${counted(deadLetters, "dead letter")}, watermark ${timeText(watermark)}; ` +
+    `rows: ${rows.join(", ")}`
   );
 }
 

@@ -17,7 +17,8 @@ interface Flags {
 
 const HELP = `
 Sends at --rate until Ctrl-C; or --events at once, which then happened at that rate up to now. A
-topic that is missing is made. Events come with their key, so that a sensor's or user's are in one partition.
+topic that is missing is made. Events come with their key, so that a sensor's or user's are in one
+partition.
 
 Examples:
   $ millpond produce readings --simulate sensors

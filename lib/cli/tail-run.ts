@@ -1,4 +1,4 @@
-/** A `millpond tail` from its first fetch to its last record; how a record looks is not decided here. */
+/** A `millpond tail` from its first fetch to its last record; how a record looks is not its own. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MillpondError } from "../errors.js";

@@ -95,7 +95,8 @@ export function makeProducer(options: ProducerOptions): ProducerHandler {
  * context has no time left.
  *
  * @example
- * await sendSimulated({ simulator: "sensors", events: 600, rate: 10 }, "readings", producer, context);
+ * const request = { simulator: "sensors", events: 600, rate: 10 } as const;
+ * await sendSimulated(request, "readings", producer, context);
  */
 export async function sendSimulated(
   request: ProducerRequest,

@@ -34,38 +34,45 @@ export function progressMessage(progress: KafkaProgress): KafkaMessage {
   return { key: "progress", value: JSON.stringify(progress) };
 }
 
-/** Brokers end a transaction a moment after they have said that it is committed. */
+/** How long another sink at work is waited for. */
 const SETTLE_MS_MAX = 3_000;
 const SETTLE_WAIT_MS = 200;
 
-/**
- * Null when there is none; the topic must be there. While another sink writes, what it has
- * committed so far.
- */
+export interface FoundProgress {
+  /** Null when there is none. */
+  readonly progress: KafkaProgress | null;
+  /**
+   * False while a transaction is not ended: another sink's; or one that is committed, but whose
+   * broker went down before it said so in the log. Only who begins a transaction ends that.
+   */
+  readonly isSettled: boolean;
+}
+
+/** The topic must be there. */
 export async function readProgress(
   client: KafkaClient,
   reader: KafkaReader,
   topic: string,
-): Promise<KafkaProgress | null> {
+): Promise<FoundProgress> {
   const name = progressTopic(topic);
   const [offsets] = (await client.offsets(name)) ?? [];
-  if (offsets === undefined) return null;
-  const high = await settledEnd(reader, name, offsets);
+  if (offsets === undefined) return { progress: null, isSettled: true };
+  const { high, isSettled } = await settledEnd(reader, name, offsets);
   const record = await lastRecord(reader, name, { ...offsets, high });
-  return record === null ? null : parse(name, record);
+  return { progress: record === null ? null : parse(name, record), isSettled };
 }
 
 async function settledEnd(
   reader: KafkaReader,
   topic: string,
   { partition, high }: PartitionOffsets,
-): Promise<number> {
+): Promise<{ readonly high: number; readonly isSettled: boolean }> {
   const until = performance.now() + SETTLE_MS_MAX;
   for (let offset = high; ; ) {
     const [range] = await reader.fetch([{ topic, partition, offset }], 0);
-    if (range === undefined) return offset;
-    offset = range.stableEnd;
-    if (offset >= range.highWatermark || performance.now() >= until) return offset;
+    offset = range?.stableEnd ?? offset;
+    const isSettled = offset >= (range?.highWatermark ?? offset);
+    if (isSettled || performance.now() >= until) return { high: offset, isSettled };
     await setTimeout(SETTLE_WAIT_MS);
   }
 }

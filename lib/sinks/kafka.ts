@@ -13,6 +13,7 @@ import type {
 import { connectKafka } from "../sources/kafka/kafkajs-client.js";
 import { kafkaSettings } from "../sources/kafka/settings.js";
 import {
+  type FoundProgress,
   type KafkaProgress,
   lastRecord,
   PROGRESS_TOPIC,
@@ -84,17 +85,21 @@ class KafkaTopic implements Sink {
     this.#columns = JSON.stringify(columns);
   }
 
-  /** Fences nobody: the sequence may be old by the time it returns, which `apply` finds out. */
+  /**
+   * Fences nobody but who does not end: the sequence may be old by the time it returns, which
+   * `apply` finds out.
+   */
   async open(): Promise<number> {
     this.#connection ??= await connect(this.#options.env);
     const connection = this.#connection;
     try {
       const offsets = await this.#makeTopics(connection);
       this.#partitionCount = offsets.length;
-      const found = await this.#progress(connection);
-      if (found === null) return await this.#claim(connection, offsets);
-      await this.#checkTopic(connection, offsets, found);
-      return found.sequence;
+      const { progress, isSettled } = await this.#progress(connection);
+      if (progress === null) return await this.#claim(connection, offsets);
+      await this.#checkTopic(connection, offsets, progress);
+      if (isSettled) return progress.sequence;
+      return await this.#transact(async ({ sequence }) => sequence);
     } catch (error) {
       await this.close();
       throw error;
@@ -134,21 +139,22 @@ class KafkaTopic implements Sink {
     return (await client.offsets(topic)) ?? [];
   }
 
-  async #progress({ client, reader }: Connection): Promise<KafkaProgress | null> {
+  async #progress({ client, reader }: Connection): Promise<FoundProgress> {
     const { pipeline, topic } = this.#options;
     const found = await readProgress(client, reader, topic);
-    if (found === null) return null;
-    if (found.pipeline !== pipeline) {
+    const { progress } = found;
+    if (progress === null) return found;
+    if (progress.pipeline !== pipeline) {
       throw new MillpondError(
         "OUTPUT",
-        `topic ${topic} belongs to pipeline "${found.pipeline}", not "${pipeline}": give this ` +
+        `topic ${topic} belongs to pipeline "${progress.pipeline}", not "${pipeline}": give this ` +
           "pipeline another topic",
       );
     }
-    if (found.columns === this.#columns) return found;
+    if (progress.columns === this.#columns) return found;
     throw new MillpondError(
       "OUTPUT",
-      `topic ${topic} has rows with the columns ${found.columns}, but the definition now has ` +
+      `topic ${topic} has rows with the columns ${progress.columns}, but the definition now has ` +
         `${this.#columns}: give the changed pipeline another topic`,
     );
   }
@@ -166,12 +172,10 @@ class KafkaTopic implements Sink {
           "remove both",
       );
     }
-    let sequence = 0;
-    await this.#transact(async (pass) => {
+    return this.#transact(async (pass) => {
       if (!pass.isClaimed) await pass.commit(0);
-      sequence = pass.sequence;
+      return pass.sequence;
     });
-    return sequence;
   }
 
   async #checkTopic(
@@ -198,7 +202,7 @@ class KafkaTopic implements Sink {
   }
 
   /** `work` sends in transactions that nobody else can get between. */
-  async #transact(work: (pass: Pass) => Promise<void>): Promise<void> {
+  async #transact<T>(work: (pass: Pass) => Promise<T>): Promise<T> {
     const connection = this.#connection;
     if (connection === null) {
       throw new MillpondError("USAGE", "The Kafka sink is not open: call open() first.");
@@ -208,10 +212,10 @@ class KafkaTopic implements Sink {
     try {
       await transactions.begin();
       // Only now: what had the id before has committed or never will.
-      const found = await this.#progress(connection);
-      const known = { pipeline, columns: this.#columns, sequence: 0, ends: {}, ...found };
-      const isClaimed = found !== null;
-      await work(
+      const { progress } = await this.#progress(connection);
+      const known = { pipeline, columns: this.#columns, sequence: 0, ends: {}, ...progress };
+      const isClaimed = progress !== null;
+      return await work(
         new Pass({ transactions, topic, partitionCount: this.#partitionCount, known, isClaimed }),
       );
     } finally {
@@ -341,8 +345,8 @@ function rowTooLarge(topic: string, { headers, value }: RowMessage, cause: unkno
   const [from, partition, offset] = headers[SOURCE_HEADER]!.split("/");
   return new MillpondError(
     "LIMIT",
-    `the row of ${from}, partition ${partition}, offset ${offset} has ${value.length} bytes as JSON, ` +
-      `more than topic ${topic} takes: raise its max.message.bytes, or select fewer columns`,
+    `the row of ${from}, partition ${partition}, offset ${offset} has ${value.length} bytes as ` +
+      `JSON, more than topic ${topic} takes: raise its max.message.bytes, or select fewer columns`,
     { cause },
   );
 }

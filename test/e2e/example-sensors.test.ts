@@ -185,7 +185,8 @@ async function flush(out: string): Promise<void> {
   await sink.close();
 }
 
-const JOIN = `SELECT c.building, c.room, round(avg(c.temperature), 1) AS celsius, count(*) AS readings
+const JOIN = `SELECT c.building, c.room, round(avg(c.temperature), 1) AS celsius,
+  count(*) AS readings
   FROM clean_readings c JOIN climate_5m w ON w.site = c.site
   AND w.window_start = time_bucket(INTERVAL '5 minutes', c.event_time)
   WHERE c.temperature > w.p95 GROUP BY ALL ORDER BY readings DESC`;

@@ -1,4 +1,4 @@
-/** kill -9 while Kafka sinks work, two at a time: readers of committed records see each row once. */
+/** kill -9 while Kafka sinks work, two at a time: committed records hold each row once. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as path from "node:path";

@@ -1,4 +1,4 @@
-/** A process that applies a history to a Kafka sink, to be killed: `<bootstrap> <topic> <count>`. */
+/** Applies a history to a Kafka sink, to be killed: `<bootstrap> <topic> <count>`. */
 import { kafkaSink } from "../../../lib/sinks/kafka.js";
 import { ROWS } from "../../contract/kafka-rows.js";
 import { stream } from "../../contract/sinks-script.js";
