@@ -190,10 +190,10 @@ for name, columns in json.loads(args[0]).items():
     tables[name] = rows.append_column("at", millis).select(columns).to_pylist()
 print(json.dumps(tables))`;
 
-/** Rows by partition and offset, which is how they were written. */
+/** Rows by partition and offset, which is how they were written; zeros without a sign. */
 function inOrder(tables: unknown): Record<string, Rows> {
   const at = (row: Rows[number]) => Number(row.partition ?? 0) * 1e9 + Number(row.offset);
-  const found = tables as Record<string, Rows>;
+  const found: Record<string, Rows> = JSON.parse(JSON.stringify(tables));
   return Object.fromEntries(
     Object.entries(found).map(([name, rows]) => [name, [...rows].sort((a, b) => at(a) - at(b))]),
   );

@@ -105,7 +105,7 @@ export async function expectedTables(dir: string, lines: readonly Line[]) {
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) - INTERVAL 2 MINUTE AS late
         FROM sound WHERE partition < ${FILES_PARTITION})
       SELECT partition, "offset"::INT AS "offset", reading_id, lower(r->>'site') AS site,
-        temperature, round(temperature * 18 + 320) / 10 AS fahrenheit, ${time},
+        temperature, round(temperature * 18 + 320) / 10 + 0.0 AS fahrenheit, ${time},
         coalesce(late, false) AS late
       FROM seen WHERE nth = 1 AND temperature IS NOT NULL AND humidity IS NOT NULL
         AND (r->>'status') <> 'fault' ORDER BY partition, "offset"`),
