@@ -212,7 +212,8 @@ class KafkaTopic implements Sink {
     try {
       await transactions.begin();
       // Only now: what had the id before has committed or never will.
-      const { progress } = await this.#progress(connection);
+      const { progress, isSettled } = await this.#progress(connection);
+      if (!isSettled) throw hanging(topic);
       const known = { pipeline, columns: this.#columns, sequence: 0, ends: {}, ...progress };
       const isClaimed = progress !== null;
       return await work(
@@ -348,6 +349,19 @@ function rowTooLarge(topic: string, { headers, value }: RowMessage, cause: unkno
     `the row of ${from}, partition ${partition}, offset ${offset} has ${value.length} bytes as ` +
       `JSON, more than topic ${topic} takes: raise its max.message.bytes, or select fewer columns`,
     { cause },
+  );
+}
+
+/**
+ * A broker that went down between saying that a transaction is committed and writing so may never
+ * write it (KIP-664): what the log shows is then not what was said, and sending on could double.
+ */
+function hanging(topic: string): MillpondError {
+  return new MillpondError(
+    "STORAGE",
+    `a transaction of this pipeline hangs in topic ${progressTopic(topic)}: its broker went down ` +
+      "before it wrote the end. Find it with Kafka's kafka-transactions.sh find-hanging, end it " +
+      "there, in this topic and in the rows' topic; nothing is sent until then",
   );
 }
 
