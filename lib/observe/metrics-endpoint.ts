@@ -35,7 +35,8 @@ export class MetricsEndpoint {
     const server = createServer();
     const endpoint = new MetricsEndpoint(server);
     server.on("request", (request, response) => {
-      const { pathname } = new URL(request.url ?? "/", "http://localhost");
+      // Not as a URL: what is no valid one ("//") would throw, and end the pipeline's process.
+      const [pathname] = (request.url ?? "").split("?");
       if (request.method !== "GET" || pathname !== "/metrics") {
         response.writeHead(404, { "content-type": "text/plain" }).end("see /metrics\n");
         return;

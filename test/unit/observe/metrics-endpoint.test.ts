@@ -1,4 +1,5 @@
 /** The metrics endpoint, and what it says of brokers that are away. */
+import { request } from "node:http";
 import { Registry } from "prom-client";
 import { afterEach, describe, expect, test } from "vitest";
 import { type KafkaFacts, KafkaMetrics } from "../../../lib/observe/kafka-metrics.js";
@@ -22,6 +23,18 @@ describe("the endpoint", () => {
     expect([answer.status, await answer.text()]).toEqual([200, ""]);
     expect((await fetch(new URL("/", url))).status).toBe(404);
     expect((await fetch(url, { method: "POST" })).status).toBe(404);
+  });
+
+  test("answers a request whose path is no URL, and goes on", async () => {
+    const { url } = await start();
+    const { hostname, port } = new URL(url);
+    const status = await new Promise((resolve, reject) => {
+      request({ hostname, port, path: "//" }, ({ statusCode }) => resolve(statusCode))
+        .on("error", reject)
+        .end();
+    });
+    expect(status).toBe(404);
+    expect((await fetch(`${url}?a=b`)).status).toBe(200);
   });
 
   test("says which port is taken", async () => {
