@@ -15,7 +15,7 @@ export function failureOf(error: unknown): Failure {
   return { code: error instanceof MillpondError ? error.code : "UNEXPECTED", message };
 }
 
-/** A failure that no simulated fault explains is a violation; `expected` are codes that were due. */
+/** A failure that no simulated fault explains is a violation; codes in `expected` were due. */
 export function unexplained(
   who: string,
   { code, message }: Failure,

@@ -236,9 +236,9 @@ export const MUTATIONS: readonly Mutation[] = [
     "itemIdentifier: { partition, offset: offset + 1 },",
   ),
   one(
-    "two requests work on one partition's warm state at once",
-    "lib/runtime/slice-processor.ts",
-    "const turn = this.#last.then(() => this.#process(slice));",
-    "const turn = this.#process(slice);",
+    "two requests in one environment share their memory",
+    "lib/handlers/processor.ts",
+    "const memory = this.#freeMemory.pop() ?? new EnvelopeMemory();",
+    "const memory = this.#freeMemory[0] ?? new EnvelopeMemory();",
   ),
 ];
