@@ -11,7 +11,7 @@ import type { TableLayout } from "../sinks/sink.js";
 import { runBatch } from "./batch.js";
 import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
 import { agreesSql, differencesSql } from "./compare-sql.js";
-import { explain, keyOf } from "./explain.js";
+import { explain, keyOf, recomputedColumns } from "./explain.js";
 import type { AuditPlace } from "./place.js";
 import { tolerancesOf } from "./tolerances.js";
 
@@ -100,6 +100,7 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     const left = skipped.map((one) => one.table);
     audited.push(await auditTable(place, options, { layout, table, passed, hasAccounting, left }));
   }
+  if (audited.length === 0) throw nothingAudited([...skipped, ...unpublished]);
   const isWhole = options.table === undefined && skipped.length === 0;
   const everything = options.fromMs === undefined && options.toMs === undefined;
   if (isWhole && everything && hasAccounting) {
@@ -117,6 +118,11 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     tables: audited,
     skipped: [...skipped, ...unpublished],
   };
+}
+
+function nothingAudited(skipped: AuditReport["skipped"]): MillpondError {
+  const reasons = skipped.map(({ table, reason }) => `table "${table}" ${reason}`);
+  return new MillpondError("USAGE", `nothing was audited: ${reasons.join("; ")}`);
 }
 
 export const isEqual = ({ different, extra, missing }: AuditedTable): boolean =>
@@ -181,9 +187,6 @@ interface TableFacts {
   readonly left: readonly string[];
 }
 
-/** What bronze does not tell by itself, or only the stream knows. */
-const NOT_COMPARED = new Set(["revision", "payload", "detail", "raw", "timestamp"]);
-
 async function auditTable(
   place: AuditPlace,
   options: AuditOptions,
@@ -192,7 +195,7 @@ async function auditTable(
   const { connection } = place;
   const { layout, table } = facts;
   const key = keyOf(layout);
-  const columns = comparedColumns(layout);
+  const columns = recomputedColumns(layout);
   const published = `(SELECT * FROM published.${quoteName(layout.name)}
     WHERE ${conditions(options, facts, "published")})`;
   const own = `(SELECT ${table?.shape.kind === "rows" ? rowsColumns(layout) : "*"}
@@ -233,12 +236,6 @@ async function auditTable(
     open: Number(row!.open),
     differences: found,
   };
-}
-
-function comparedColumns(layout: TableLayout): ColumnNode[] {
-  const key = keyOf(layout);
-  const kept = layout.kind === "rows" ? new Set<string>() : NOT_COMPARED;
-  return layout.columns.filter(({ name }) => !key.includes(name) && !kept.has(name));
 }
 
 const rowsColumns = ({ columns }: TableLayout): string =>

@@ -52,7 +52,7 @@ async function runMap(
   if (map === undefined) {
     throw new MillpondError(
       "USAGE",
-      `table "${table}" runs the function of map "${name}", which is in the pipeline's file only: ` +
+      `table "${table}" runs the function of map "${name}", which only the pipeline's file has: ` +
         "give that file",
     );
   }

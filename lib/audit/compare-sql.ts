@@ -58,5 +58,6 @@ export function agreesSql(left: string, right: string, tolerance?: Tolerance): s
   if (tolerance === undefined) return same;
   const [a, b] = [left, right].map((side) => `${side}::DOUBLE`);
   const allowed = `${tolerance.absolute} + ${tolerance.relative} * abs(${b})`;
-  return `(${same} OR coalesce(abs(${a} - ${b}) <= ${allowed}, false))`;
+  // Of what is infinite, or not a number, any number would be near enough.
+  return `(${same} OR coalesce(isfinite(${b}) AND abs(${a} - ${b}) <= ${allowed}, false))`;
 }

@@ -13,7 +13,7 @@ import { textSql } from "./audit.js";
 import { runBatch } from "./batch.js";
 import { batchSteps } from "./batch-sql.js";
 import { differencesSql } from "./compare-sql.js";
-import { keyOf } from "./explain.js";
+import { keyOf, recomputedColumns } from "./explain.js";
 import type { AuditPlace } from "./place.js";
 
 export interface DiffReport {
@@ -105,15 +105,17 @@ function layoutsOf(definition: PipelineDefinition): Map<string, TableLayout> {
   return new Map(layouts.map((layout) => [layout.name, layout]));
 }
 
-/**
- * What the recomputation does not make, and the watermark: whether an event is late is what counts,
- * not by how much.
- */
-const NOT_COMPUTED = ["revision", "payload", "detail", "raw", "timestamp", "event_time"];
-
-function computedColumns({ kind, columns }: TableLayout): ColumnNode[] {
-  const left = kind === "rows" ? ["event_time"] : [...NOT_COMPUTED, "watermark"];
-  return columns.filter(({ name }) => !left.includes(name));
+/** What the recomputation makes, and of a late event not by how much it was late. */
+function computedColumns(layout: TableLayout): ColumnNode[] {
+  const { kind, columns } = layout;
+  // Behind `late` stand the columns that the product adds.
+  const added = columns.slice(columns.findIndex(({ name }) => name === "late"));
+  const isAddedTime = (column: ColumnNode) =>
+    kind === "rows" && column.name === "event_time" && added.includes(column);
+  const lateness = kind === "late" ? ["event_time", "watermark"] : [];
+  return recomputedColumns(layout).filter(
+    (column) => !isAddedTime(column) && !lateness.includes(column.name),
+  );
 }
 
 async function tableDiff(
@@ -139,12 +141,8 @@ async function tableDiff(
   if (key.join() !== keyOf(before).join() || before.kind !== after.kind) {
     return { table, kind: "rekeyed", ...counts, ...none, schema };
   }
-  const shared = computedColumns(after).filter(
-    ({ name, type }) =>
-      !key.includes(name) &&
-      before.columns.some(
-        (c) => c.name === name && JSON.stringify(c.type) === JSON.stringify(type),
-      ),
+  const shared = computedColumns(after).filter(({ name, type }) =>
+    before.columns.some((c) => c.name === name && JSON.stringify(c.type) === JSON.stringify(type)),
   );
   const differences = `"after".${quoteName(`differences of ${table}`)}`;
   const sides = ["before", "after"].map((side) => `"${side}".${quoteName(table)}`);

@@ -1,6 +1,11 @@
 /** Which record explains a difference: found by trying, over the few records of one row. */
 import type { DuckDBConnection } from "@duckdb/node-api";
-import type { ColumnType, PipelineDefinition, TableNode } from "../define/definition.js";
+import type {
+  ColumnNode,
+  ColumnType,
+  PipelineDefinition,
+  TableNode,
+} from "../define/definition.js";
 import { quoteName, quoteText } from "../sinks/duckdb-types.js";
 import type { TableLayout } from "../sinks/sink.js";
 import { classifiedOf, eventsOf, outputsSql, streamOf, windowEventsSql } from "./batch-sql.js";
@@ -49,6 +54,22 @@ export function keyOf({ kind, key }: TableLayout): readonly string[] {
   if (key.length > 0) return key;
   const origin = ["topic", "partition", "offset"];
   return kind === "late" ? ["table", ...origin] : origin;
+}
+
+/** By kind of table: what bronze does not tell by itself, or only the stream knows. */
+const NOT_RECOMPUTED: Readonly<Record<TableLayout["kind"], readonly string[]>> = {
+  windowed: ["revision"],
+  session: ["revision"],
+  rows: [],
+  late: ["payload"],
+  dead_letters: ["timestamp", "detail", "raw"],
+  bronze: [],
+};
+
+/** Columns beside the key that a row's recomputation has too. */
+export function recomputedColumns(layout: TableLayout): ColumnNode[] {
+  const left = [...keyOf(layout), ...NOT_RECOMPUTED[layout.kind]];
+  return layout.columns.filter(({ name }) => !left.includes(name));
 }
 
 type Cells = Readonly<Record<string, unknown>>;
@@ -170,9 +191,7 @@ async function tried(
   const isIt = "(__p = try_p AND __o = try_o)";
   const takes = how === "with" ? `(__taken OR ${isIt})` : `(__taken AND NOT ${isIt})`;
   const groups = table.shape.groupBy.map((name) => `, events.${quoteName(name)}`).join("");
-  const compared = layout.columns.filter(
-    ({ name }) => !layout.key.includes(name) && name !== "revision",
-  );
+  const compared = recomputedColumns(layout);
   const tolerances = tolerancesOf(table);
   const agree = table.shape.aggregates.map(({ name }) => {
     const at = compared.findIndex((column) => column.name === name);

@@ -13,9 +13,9 @@ import { MillpondError } from "../errors.js";
 import { type LakeView, lakeViews } from "../query/local-results.js";
 import type { ReadableDatabase } from "../query/snapshot-results.js";
 import {
+  lakeSequence,
   publisherState,
   type StoredPartition,
-  sinkSequences,
   storedPartitions,
 } from "../runtime/inspect-data.js";
 import {
@@ -80,7 +80,7 @@ export async function openData(
   );
 }
 
-/** Null when lake, database and state are not of one moment. */
+/** Null when lake and database are not of one moment. */
 async function openAsOfOne(
   paths: OutputPaths,
   manifest: Pick<Manifest, "definition" | "definitionHash">,
@@ -89,29 +89,39 @@ async function openAsOfOne(
   const memory = await openMemory();
   const { connection, instance } = memory;
   try {
-    const hasDatabase = fs.existsSync(paths.database);
-    if (hasDatabase) await connection.run(attachSql(paths.database));
-    const sequences = await sinkSequences(paths, definition);
+    await connection.run("CREATE SCHEMA published");
+    const sequences: number[] = [];
+    const published = new Set<string>();
+    // First, and let go at once: a sink that wants to write to it would fail.
+    if (fs.existsSync(paths.database)) {
+      await connection.run(attachSql(paths.database));
+      sequences.push(await copyDatabase(connection, definition, published));
+      await connection.run("DETACH results");
+    }
+    if (fs.existsSync(paths.lake)) sequences.push(lakeSequence(paths));
     const state = await publisherState(paths, manifest);
     const views = await lakeViews(paths, definition);
     const partitions = await storedPartitions(paths, definition);
+    const taken = sequences[0] ?? state.sequence;
     const isOne =
-      sequences.every(({ sequence }) => sequence === state.sequence) &&
-      views.every(({ sequence }) => sequence <= state.sequence) &&
-      !isBehind(definition, state) &&
-      (await publisherState(paths, manifest)).sequence === state.sequence;
+      sequences.every((sequence) => sequence === taken) &&
+      views.every(({ sequence }) => sequence <= taken);
     if (!isOne) {
       await memory.close();
       return null;
     }
-    const bronze = bronzeOf(views, definition, paths.dir);
-    const published = await copyTables(connection, definition, hasDatabase, views);
-    if (hasDatabase) await connection.run("DETACH results");
-    const flushed = partitions.every((stored) => isFlushed(stored, state));
+    for (const { name, sql } of views) {
+      if (name !== "bronze" && !published.has(name))
+        await copy(connection, published, name, `(${sql})`);
+    }
+    const bronze = await bronzeOf(connection, views, definition, paths.dir);
+    // What the publisher has published since, or left to its next round, sinks need not have.
+    const isCurrent = taken === state.sequence && !isBehind(definition, state);
+    const flushed = isCurrent && partitions.every((stored) => isFlushed(stored, state));
     const passed = new Map(
       definition.streams.map(({ name }) => [
         name,
-        state.watermarks[name] ?? Number.NEGATIVE_INFINITY,
+        (isCurrent ? state.watermarks[name] : null) ?? Number.NEGATIVE_INFINITY,
       ]),
     );
     return { connection, instance, bronze, published, passed, flushed, close: memory.close };
@@ -162,43 +172,54 @@ function isFlushed(
   return meta.flushed && last <= (taken?.[1] ?? 0);
 }
 
-function bronzeOf(views: readonly LakeView[], definition: PipelineDefinition, where: string) {
+async function bronzeOf(
+  connection: DuckDBConnection,
+  views: readonly LakeView[],
+  definition: PipelineDefinition,
+  where: string,
+): Promise<string> {
   const bronze = views.find(({ name }) => name === "bronze");
   if (bronze !== undefined) return `(${bronze.sql})`;
-  const keeps = definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze);
-  if (keeps) return "(SELECT * FROM published.bronze)";
-  throw new MillpondError(
-    "USAGE",
-    `${where} keeps no bronze, the records as they were read, so there is nothing to recompute ` +
-      `from: add lake() to the sinks of "${definition.name}" and process the input again`,
-  );
+  if (!definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
+    throw noBronze(where, definition);
+  }
+  // Nothing was read yet.
+  await connection.run(`CREATE TABLE published.bronze (topic VARCHAR, "partition" INTEGER,
+    "offset" BIGINT, "timestamp" TIMESTAMPTZ, key BLOB, "value" BLOB)`);
+  return "published.bronze";
 }
 
-/** From the database where that holds a table, else from the lake. Bronze only if it is empty. */
-async function copyTables(
+const noBronze = (where: string, { name }: PipelineDefinition): MillpondError =>
+  new MillpondError(
+    "USAGE",
+    `${where} keeps no bronze, the records as they were read, so there is nothing to recompute ` +
+      `from: add lake() to the sinks of "${name}" and process the input again`,
+  );
+
+/** Its tables; returns the publication that it has taken. */
+async function copyDatabase(
   connection: DuckDBConnection,
   definition: PipelineDefinition,
-  hasDatabase: boolean,
-  views: readonly LakeView[],
-): Promise<Set<string>> {
-  await connection.run("CREATE SCHEMA published");
-  const found = hasDatabase ? await namesIn(connection, "results") : new Set<string>();
-  const published = new Set<string>();
-  for (const layout of [...tableLayouts(definition), { name: "accounting" }]) {
-    const { name } = layout;
-    const view = views.find((candidate) => candidate.name === name);
-    if (name === "bronze" && view !== undefined) continue;
-    if (name === "bronze") {
-      await connection.run(`CREATE TABLE published.bronze (topic VARCHAR, "partition" INTEGER,
-        "offset" BIGINT, "timestamp" TIMESTAMPTZ, key BLOB, "value" BLOB)`);
-      continue;
-    }
-    const from = found.has(name) ? `results.main.${quoteName(name)}` : view && `(${view.sql})`;
-    if (from === undefined) continue;
-    await connection.run(`CREATE TABLE published.${quoteName(name)} AS SELECT * FROM ${from}`);
-    published.add(name);
+  published: Set<string>,
+): Promise<number> {
+  const found = await namesIn(connection, "results");
+  for (const { name } of [...tableLayouts(definition), { name: "accounting" }]) {
+    if (found.has(name)) await copy(connection, published, name, `results.main.${quoteName(name)}`);
   }
-  return published;
+  const reader = await connection.runAndReadAll(
+    "SELECT max(sequence) FROM results.millpond.progress",
+  );
+  return Number(reader.getRows()[0]?.[0] ?? 0);
+}
+
+async function copy(
+  connection: DuckDBConnection,
+  published: Set<string>,
+  name: string,
+  from: string,
+): Promise<void> {
+  await connection.run(`CREATE TABLE published.${quoteName(name)} AS SELECT * FROM ${from}`);
+  published.add(name);
 }
 
 async function namesIn(connection: DuckDBConnection, database: string): Promise<Set<string>> {
@@ -230,16 +251,12 @@ export async function openBucket(
     }
     await connection.run(attachSql(file));
     const found = await namesIn(connection, "results");
-    if (!found.has("bronze")) bronzeOf([], { ...definition, sinks: [] }, storage.uri);
-    // Views of the database name its own schemas.
+    if (!found.has("bronze")) throw noBronze(storage.uri, definition);
     const published = new Set<string>();
     await connection.run("CREATE SCHEMA published");
     for (const name of found) {
       if (name === "bronze") continue;
-      await connection.run(
-        `CREATE TABLE published.${quoteName(name)} AS FROM results.main.${quoteName(name)}`,
-      );
-      published.add(name);
+      await copy(connection, published, name, `results.main.${quoteName(name)}`);
     }
     const bronze = "results.main.bronze";
     const facts = { bronze, published, passed: null, flushed: false };

@@ -153,8 +153,7 @@ function tables(
     }));
 }
 
-/** The publication that each local sink has taken. */
-export async function sinkSequences(
+async function sinkSequences(
   paths: OutputPaths,
   definition: PipelineDefinition,
 ): Promise<{ name: string; sequence: number }[]> {
@@ -167,7 +166,8 @@ export async function sinkSequences(
   return sequences;
 }
 
-function lakeSequence(paths: OutputPaths): number {
+/** The publication that the lake has taken. */
+export function lakeSequence(paths: OutputPaths): number {
   const dir = path.join(paths.lake, "_millpond", "progress");
   if (!fs.existsSync(dir)) return 0;
   return Math.max(0, ...fs.readdirSync(dir).map(Number).filter(Number.isFinite));
