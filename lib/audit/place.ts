@@ -26,7 +26,8 @@ import {
   outputPaths,
   readManifest,
 } from "../runtime/output.js";
-import { quoteName, quoteText } from "../sinks/duckdb-types.js";
+import { chosen } from "../runtime/run-sinks.js";
+import { columnDefinitions, quoteName, quoteText } from "../sinks/duckdb-types.js";
 import { tableLayouts } from "../sinks/layouts.js";
 
 export interface AuditPlace {
@@ -114,6 +115,7 @@ async function openAsOfOne(
       if (name !== "bronze" && !published.has(name))
         await copy(connection, published, name, `(${sql})`);
     }
+    await addEmpty(connection, definition, published);
     const bronze = await bronzeOf(connection, views, definition, paths.dir);
     // What the publisher has published since, or left to its next round, sinks need not have.
     const isCurrent = taken === state.sequence && !isBehind(definition, state);
@@ -210,6 +212,24 @@ async function copyDatabase(
     "SELECT max(sequence) FROM results.millpond.progress",
   );
   return Number(reader.getRows()[0]?.[0] ?? 0);
+}
+
+/** Tables that no row was published of yet are in no sink, and empty. */
+async function addEmpty(
+  connection: DuckDBConnection,
+  definition: PipelineDefinition,
+  published: Set<string>,
+): Promise<void> {
+  const layouts = tableLayouts(definition).filter(({ kind }) => kind !== "bronze");
+  const local = definition.sinks.filter(({ kind }) => kind === "lake" || kind === "duckdb");
+  const kept = new Set(local.flatMap((node) => chosen(layouts, node)));
+  for (const { name, columns } of kept) {
+    if (published.has(name)) continue;
+    await connection.run(
+      `CREATE TABLE published.${quoteName(name)} (${columnDefinitions(columns)})`,
+    );
+    published.add(name);
+  }
 }
 
 async function copy(

@@ -199,7 +199,7 @@ async function closeAll(sinks: readonly Sink[]): Promise<void> {
 }
 
 /** A sink with a table list still takes the tables that the product adds. */
-function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] {
+export function chosen(layouts: readonly TableLayout[], node: SinkNode): TableLayout[] {
   const own = new Set(["windowed", "session", "rows"]);
   return layouts.filter(({ name, kind }) => {
     if (kind === "bronze") return takesBronze(node);
@@ -252,7 +252,7 @@ export async function applySinks(
 
 /** What the sink has taken, which is of this output. */
 export async function openSink(sink: Sink, { state }: Publisher): Promise<number> {
-  const taken = await sink.open();
+  const taken = await sink.open(state.output);
   if (taken < state.trimmedThrough) throw lostProgress(sink.name, taken, state.trimmedThrough);
   if (taken > state.sequence) throw lostState(sink.name, taken, state.sequence);
   return taken;
