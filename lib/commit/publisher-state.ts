@@ -1,4 +1,5 @@
 /** What the publisher remembers between rounds, as the JSON of its checkpoint. */
+import { randomUUID } from "node:crypto";
 
 /** A piece of an object: an encoded partial or batch. */
 export interface Place {
@@ -54,6 +55,8 @@ export interface TableTotals {
 
 export interface PublisherState {
   readonly definitionHash: string;
+  /** Of these publications and no others, whose sequences may be the same: for sinks elsewhere. */
+  readonly output: string;
   sequence: number;
   /** Per partition's checkpoint id: the last outbox entry taken. */
   readonly taken: Record<string, number>;
@@ -72,6 +75,7 @@ export interface PublisherState {
 export function emptyPublisherState(definitionHash: string): PublisherState {
   return {
     definitionHash,
+    output: randomUUID(),
     sequence: 0,
     taken: {},
     watermarks: {},

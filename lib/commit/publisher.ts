@@ -167,7 +167,8 @@ export class Publisher {
   }
 
   private accept(state: PublisherState): void {
-    this.state = state;
+    // What was stored before there was a name of the output gets one with the next round.
+    this.state = { ...state, output: state.output ?? this.state.output };
     if (this.state.definitionHash === this.definitionHash) return;
     throw new MillpondError(
       "OUTPUT",

@@ -49,9 +49,9 @@ class LoadedWhenOpened implements Sink {
     this.#load = load;
   }
 
-  async open(): Promise<number> {
+  async open(output?: string): Promise<number> {
     this.#sink ??= await this.#load();
-    return this.#sink.open();
+    return this.#sink.open(output);
   }
 
   apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {

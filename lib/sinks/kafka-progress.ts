@@ -18,6 +18,8 @@ export interface KafkaProgress {
   /** The columns that the rows have. */
   readonly columns: string;
   readonly sequence: number;
+  /** Whose publications those are; absent when none came. */
+  readonly output?: string | undefined;
   /** By output partition, an offset that it had reached: below it, it is another topic. */
   readonly ends: Readonly<Record<string, number>>;
 }

@@ -24,6 +24,7 @@ import {
 } from "./kafka-progress.js";
 import { PUBLICATION_HEADER, type RowMessage, rowMessages, SOURCE_HEADER } from "./kafka-rows.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
+import { checkOutput } from "./sink-output.js";
 
 export interface KafkaSinkOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -77,6 +78,7 @@ class KafkaTopic implements Sink {
   readonly #columns: string;
   #connection: Connection | null = null;
   #partitionCount = 0;
+  #output: string | null = null;
 
   constructor(options: KafkaSinkOptions) {
     this.name = `kafka (topic ${options.topic})`;
@@ -89,7 +91,8 @@ class KafkaTopic implements Sink {
    * Fences nobody but who does not end: the sequence may be old by the time it returns, which
    * `apply` finds out.
    */
-  async open(): Promise<number> {
+  async open(output?: string): Promise<number> {
+    this.#output = output ?? this.#output;
     this.#connection ??= await connect(this.#options.env);
     const connection = this.#connection;
     try {
@@ -151,6 +154,7 @@ class KafkaTopic implements Sink {
           "pipeline another topic",
       );
     }
+    checkOutput(`topic ${topic}`, progress.output ?? null, this.#output);
     if (progress.columns === this.#columns) return found;
     throw new MillpondError(
       "OUTPUT",
@@ -217,7 +221,14 @@ class KafkaTopic implements Sink {
       const known = { pipeline, columns: this.#columns, sequence: 0, ends: {}, ...progress };
       const isClaimed = progress !== null;
       return await work(
-        new Pass({ transactions, topic, partitionCount: this.#partitionCount, known, isClaimed }),
+        new Pass({
+          transactions,
+          topic,
+          partitionCount: this.#partitionCount,
+          known,
+          isClaimed,
+          output: this.#output,
+        }),
       );
     } finally {
       await transactions.close();
@@ -232,6 +243,7 @@ interface PassOptions {
   /** Before the first commit. */
   readonly known: KafkaProgress;
   readonly isClaimed: boolean;
+  readonly output: string | null;
 }
 
 /** Transactions of one call: the first is begun by the caller, each other with its first row. */
@@ -282,9 +294,10 @@ class Pass {
   async commit(sequence: number): Promise<void> {
     await this.#begin();
     await this.#flushAll();
-    const { transactions, topic } = this.#options;
+    const { transactions, topic, output } = this.#options;
     const ends = { ...this.#known.ends, ...Object.fromEntries(this.#ends) };
-    const progress = { ...this.#known, sequence, ends };
+    const taken = sequence > 0 && output !== null ? { output } : {};
+    const progress = { ...this.#known, ...taken, sequence, ends };
     const to = { topic: progressTopic(topic), partition: 0 };
     await transactions.send(to, [progressMessage(progress)]);
     await transactions.commit();

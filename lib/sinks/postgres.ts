@@ -17,6 +17,7 @@ import {
   tableStatements,
 } from "./postgres-schema.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
+import { checkOutput } from "./sink-output.js";
 
 export interface PostgresSinkOptions {
   /** Where the server is; see `postgresSettings`. */
@@ -52,13 +53,15 @@ class PostgresSchema implements Sink {
   readonly #options: PostgresSinkOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   #connection: PostgresConnection | null = null;
+  #output: string | null = null;
 
   constructor(options: PostgresSinkOptions) {
     this.#options = options;
     this.#layouts = new Map(options.layouts.map((layout) => [layout.name, layout]));
   }
 
-  async open(): Promise<number> {
+  async open(output?: string): Promise<number> {
+    this.#output = output ?? this.#output;
     const kept = this.#connection;
     if (kept?.isAlive) {
       // A connection that was idle for long may be gone without a word: then there is another.
@@ -126,8 +129,9 @@ class PostgresSchema implements Sink {
     try {
       await pass.flush();
       await connection.query(
-        `UPDATE ${this.#progressTable()} SET sequence = greatest(sequence, $1), updated_at = now()`,
-        [sequence],
+        `UPDATE ${this.#progressTable()} SET sequence = greatest(sequence, $1),
+          output = coalesce(output, $2), updated_at = now()`,
+        [sequence, this.#output],
       );
     } catch (error) {
       await connection.rollback();
@@ -149,8 +153,14 @@ class PostgresSchema implements Sink {
   }
 
   async #sequence(connection: PostgresConnection, lock = ""): Promise<number> {
-    const [row] = await connection.query(`SELECT sequence FROM ${this.#progressTable()} ${lock}`);
-    if (row !== undefined) return Number(row.sequence);
+    const [row] = await connection.query(
+      `SELECT sequence, output FROM ${this.#progressTable()} ${lock}`,
+    );
+    if (row !== undefined) {
+      const kept = row.output === null ? null : String(row.output);
+      checkOutput(`schema "${this.#options.schema}" of ${connection.place}`, kept, this.#output);
+      return Number(row.sequence);
+    }
     throw new MillpondError(
       "OUTPUT",
       `${this.#progressTable()} lost its row, which says what its tables hold. Restore it, or ` +
@@ -404,7 +414,8 @@ async function ownTables(
   if (there?.progress !== true) {
     await connection.query(
       `CREATE TABLE ${progress} (pipeline text PRIMARY KEY, sequence bigint NOT NULL,
-        tables text[] NOT NULL, updated_at timestamp with time zone NOT NULL DEFAULT now())`,
+        tables text[] NOT NULL, updated_at timestamp with time zone NOT NULL DEFAULT now(),
+        output text)`,
     );
     await connection.query(`INSERT INTO ${progress} VALUES ($1, 0, '{}')`, [pipeline]);
   }

@@ -41,9 +41,11 @@ export interface Sink {
   readonly name: string;
   /**
    * Create what is missing; refuse what belongs to another pipeline. Returns the last sequence
-   * applied (0 when none).
+   * applied (0 when none). `output` names the publications that will come, whose sequences are
+   * those of another output too: a sink on a server belongs to the first it took any from, and
+   * refuses others, also in `apply`.
    */
-  open(): Promise<number>;
+  open(output?: string): Promise<number>;
   /**
    * Apply publications in order, atomically with the sink's own progress; those with a sequence
    * not above its progress are skipped. After it returns they are durable. Kill it anywhere and

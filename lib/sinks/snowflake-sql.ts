@@ -97,8 +97,8 @@ export function addColumns(layout: TableLayout, names: ReadonlySet<string>): str
 export function createProgress(pipeline: string, id: string): string {
   return (
     `CREATE TABLE IF NOT EXISTS ${PROGRESS} (PIPELINE VARCHAR, ID VARCHAR, ` +
-    `SEQUENCE NUMBER(19,0), LAYOUTS VARCHAR) AS ` +
-    `SELECT ${quoteText(pipeline)}, ${quoteText(id)}, 0, '{}'`
+    `SEQUENCE NUMBER(19,0), LAYOUTS VARCHAR, OUTPUT VARCHAR) AS ` +
+    `SELECT ${quoteText(pipeline)}, ${quoteText(id)}, 0, '{}', NULL`
   );
 }
 
@@ -159,8 +159,19 @@ export const countStaged = (layout: TableLayout, files: readonly string[]): stri
 export const emptyStage = (layout: TableLayout): string => `DELETE FROM ${stageName(layout)}`;
 
 /** Takes the lock that others wait for, and tells by its count whether they were faster. */
-export const moveProgress = (id: string, from: number, to: number): string =>
-  `UPDATE ${PROGRESS} SET SEQUENCE = ${to} WHERE ID = ${quoteText(id)} AND SEQUENCE = ${from}`;
+export function moveProgress(move: {
+  readonly id: string;
+  readonly from: number;
+  readonly to: number;
+  readonly output: string | null;
+}): string {
+  const { id, from, to } = move;
+  const output = move.output === null ? "OUTPUT" : quoteText(move.output);
+  return (
+    `UPDATE ${PROGRESS} SET SEQUENCE = ${to}, OUTPUT = ${output} WHERE ID = ${quoteText(id)} ` +
+    `AND SEQUENCE = ${from} AND (OUTPUT IS NULL OR OUTPUT = ${output})`
+  );
+}
 
 export const removeFiles = (folder: string): string => `REMOVE @${FILES}/${folder}`;
 

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
 import type { Publication, Sink, TableLayout } from "./sink.js";
+import { checkOutput } from "./sink-output.js";
 import { SnowflakeSession, snowflakeSettings } from "./snowflake-client.js";
 import { SnowflakeFiles, type StagedFiles } from "./snowflake-files.js";
 import { type FoundTables, planTables } from "./snowflake-schema.js";
@@ -54,13 +55,15 @@ class SnowflakeSchema implements Sink {
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   #session: SnowflakeSession | null = null;
   #progress: Progress | null = null;
+  #output: string | null = null;
 
   constructor(options: SnowflakeSinkOptions) {
     this.#options = options;
     this.#layouts = new Map(options.layouts.map((layout) => [layout.name, layout]));
   }
 
-  async open(): Promise<number> {
+  async open(output?: string): Promise<number> {
+    this.#output = output ?? this.#output;
     if (this.#session !== null) {
       try {
         this.#progress = await this.#readProgress(this.#session);
@@ -87,7 +90,9 @@ class SnowflakeSchema implements Sink {
     const { session, progress } = this.#opened();
     if (lastSequence <= progress.sequence) return;
     const dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-snowflake-"));
-    const run = `${progress.id}-${progress.sequence}-${lastSequence}`;
+    // Another output that begins at the same time has files with the same sequences.
+    const owner = this.#output === null ? progress.id : `${progress.id}-${this.#output}`;
+    const run = `${owner}-${progress.sequence}-${lastSequence}`;
     const files = new SnowflakeFiles(dir, run, (file, folder) =>
       session.run(sql.putFile(file, this.#folder(folder))),
     );
@@ -167,7 +172,9 @@ class SnowflakeSchema implements Sink {
     staged: readonly StagedFiles[],
   ): Promise<boolean> {
     const isDone = await session.transaction(async () => {
-      const moved = await session.run(sql.moveProgress(id, sequence, lastSequence));
+      const moved = await session.run(
+        sql.moveProgress({ id, from: sequence, to: lastSequence, output: this.#output }),
+      );
       if (moved !== 1) throw conflict(sequence);
       for (const { layout, files, rowCount, replaces } of staged) {
         const [row] = await session.rows(sql.countStaged(layout, files));
@@ -208,7 +215,9 @@ class SnowflakeSchema implements Sink {
   }
 
   async #readProgress(session: SnowflakeSession): Promise<Progress> {
-    const [row] = await session.rows(`SELECT ID, SEQUENCE FROM ${sql.PROGRESS}`);
+    const [row] = await session.rows(`SELECT ID, SEQUENCE, OUTPUT FROM ${sql.PROGRESS}`);
+    const kept = typeof row?.OUTPUT === "string" ? row.OUTPUT : null;
+    checkOutput("the Snowflake schema", kept, this.#output);
     return { id: String(row?.ID), sequence: Number(row?.SEQUENCE) };
   }
 }
