@@ -261,6 +261,21 @@ describe.skipIf(missing !== null)(`sink contract: kafka${missing ? ` (${missing}
     await expectRows(rows);
   });
 
+  test("belongs to the output that came first, also of two that begin at once", async () => {
+    const rows = new Rows().add([EVERY_TYPE[0]!]).add([EVERY_TYPE[1]!]);
+    const other = make();
+    expect(await sink.open("first")).toBe(0);
+    expect(await other.open("second")).toBe(0);
+    await sink.apply(stream(rows.publications.slice(0, 1)), 1);
+    const refusal = { code: "OUTPUT", message: expect.stringMatching(/results of another output/) };
+    await expect(other.apply(stream(rows.publications), 2)).rejects.toMatchObject(refusal);
+    await expect(other.open("second")).rejects.toMatchObject(refusal);
+    await other.close();
+    expect(await sink.open("first")).toBe(1);
+    await sink.apply(stream(rows.publications), 2);
+    await expectRows(rows);
+  });
+
   test("two that race apply everything once, whoever wins", async () => {
     const rows = new Rows();
     for (let i = 0; i < 12; i++) rows.add([EVERY_TYPE[0]!, EVERY_TYPE[1]!]);

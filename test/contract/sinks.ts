@@ -186,6 +186,25 @@ export function describeSink(under: SinkUnderTest): void {
     });
 
     if (under.takesTurns) {
+      it("belongs to the output that came first, also of two that begin at once", async () => {
+        const script = randomScript(7, 4);
+        const other = under.make(dir, "p", tables);
+        expect(await sink.open("first")).toBe(0);
+        expect(await other.open("second")).toBe(0);
+        await sink.apply(stream(script.publications.slice(0, 2)), 2);
+        const others = randomScript(8, 4).publications;
+        await expect(other.apply(stream(others), 4)).rejects.toThrow();
+        await expect(other.open("second")).rejects.toMatchObject({
+          code: "OUTPUT",
+          message: expect.stringMatching(/results of another output/),
+        });
+        await other.close();
+        await sink.close();
+        expect(await sink.open("first")).toBe(2);
+        await sink.apply(stream(script.publications), 4);
+        await expectTables(script);
+      });
+
       it("is harmless when two work at once", async () => {
         const script = randomScript(7, 30);
         const sinks = [sink, under.make(dir, "p", tables)];
