@@ -27,6 +27,7 @@ const ISO_INSTANT =
 const USUAL_INSTANT =
   "^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,3})?Z$";
 const ISO_GROUPS = "['d', 'h', 'mi', 's', 'f', 'z', 'sign', 'zh', 'zm']";
+const PLAIN_DIGITS = "'^-?[0-9]{1,18}$'";
 const EXACT = "DECIMAL(38,9)";
 const INSTANT_MS_MAX = "8640000000000000";
 
@@ -38,10 +39,14 @@ export function decodeSql(stream: StreamNode, source: string): string {
   const paths = allPaths(stream.fields);
   const list = `[${paths.map((path) => quoteText(path)).join(", ")}]`;
   const at = (path: readonly string[]): number => paths.indexOf(jsonPath(path)) + 1;
+  const parsed: string[] = [];
   const values: string[] = [];
   const reasons: string[] = [];
   for (const [index, field] of stream.fields.entries()) {
-    const { value, reason } = fieldSql(field, at, `m${index}`);
+    const json = `j[${at(field.path)}]`;
+    const { isKind, value: read } = valueSql(field, json, `s[${at(field.path)}]`, `m${index}`);
+    parsed.push(`${read} AS v${index}, coalesce(${isKind}, false) AS k${index}`);
+    const { value, reason } = fieldSql(field, at, index);
     values.push(`${value} AS ${quoteName(field.name)}`);
     reasons.push(`${reason} AS __reason${index}`);
   }
@@ -59,7 +64,8 @@ export function decodeSql(stream: StreamNode, source: string): string {
         json_extract(doc, ${list})::VARCHAR[] AS j, json_extract_string(doc, ${list}) AS s
       FROM checked),
     ${instantsSql(stream.fields, at)},
-    fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM instants)
+    parsed AS (SELECT p, o, ts, fault, j, ${parsed.join(",\n      ")} FROM instants),
+    fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM parsed)
     SELECT p AS __p, o AS __o, coalesce(${reason}) AS __reason, ${eventTime} AS __t, ${names}
     FROM fields`;
 }
@@ -138,11 +144,9 @@ function allPaths(fields: readonly FieldNode[]): string[] {
 function fieldSql(
   field: FieldNode,
   at: (path: readonly string[]) => number,
-  instant: string,
+  index: number,
 ): { value: string; reason: string } {
-  const index = at(field.path);
-  const json = `j[${index}]`;
-  const { isKind, value } = valueSql(field, json, `s[${index}]`, instant);
+  const json = `j[${at(field.path)}]`;
   const fallback =
     field.default === undefined || field.type.kind !== scalarOf(field.type).kind
       ? "NULL"
@@ -155,12 +159,11 @@ function fieldSql(
     .join(" OR ");
   return {
     value: `CASE WHEN ${json} IS NULL THEN ${fallback} WHEN ${json} = 'null' THEN ${whenNull}
-      ELSE ${value} END`,
+      ELSE v${index} END`,
     reason: `CASE ${parentIsNoObject === "" ? "" : `WHEN ${parentIsNoObject} THEN 'wrong_type'`}
       WHEN ${json} IS NULL OR ${json} = 'null'
         THEN ${absentIsFine ? "NULL" : "'missing_field'"}
-      WHEN NOT coalesce(${isKind}, false) THEN 'wrong_type'
-      WHEN ${value} IS NULL THEN 'out_of_range' END`,
+      WHEN NOT k${index} THEN 'wrong_type' WHEN v${index} IS NULL THEN 'out_of_range' END`,
   };
 }
 
@@ -212,9 +215,13 @@ function scalarSql(field: FieldNode, type: ScalarType, { json, text, instant }: 
       return { isKind: `${json} IN ('true', 'false')`, value: `(${json} = 'true')` };
     case "int":
     case "bigint":
+      // Most are plain digits, which need no decimals of 38 digits.
       return {
-        isKind: `(${isNumber} AND coalesce(${exact} % 1 = 0, true))`,
-        value: `TRY_CAST(${exact} AS ${workingType(type)})`,
+        isKind: `CASE WHEN regexp_matches(${json}, ${PLAIN_DIGITS}) THEN true
+          ELSE ${isNumber} AND coalesce(${exact} % 1 = 0, true) END`,
+        value: `CASE WHEN regexp_matches(${json}, ${PLAIN_DIGITS})
+          THEN TRY_CAST(${json} AS ${workingType(type)})
+          ELSE TRY_CAST(${exact} AS ${workingType(type)}) END`,
       };
     case "double": {
       const value = `TRY_CAST(${json} AS DOUBLE)`;

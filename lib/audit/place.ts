@@ -44,7 +44,15 @@ export interface AuditPlace {
   readonly passed: ReadonlyMap<string, number> | null;
   /** What stood open was published too, and nothing came since. */
   readonly flushed: boolean;
+  /** Records that bronze must hold, by topic and partition; null where only bronze can tell. */
+  readonly read: readonly ReadPartition[] | null;
   close(): Promise<void>;
+}
+
+export interface ReadPartition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly records: number;
 }
 
 const SETTLE_MS_MAX = 5_000;
@@ -126,7 +134,10 @@ async function openAsOfOne(
         (isCurrent ? state.watermarks[name] : null) ?? Number.NEGATIVE_INFINITY,
       ]),
     );
-    return { connection, instance, bronze, published, passed, flushed, close: memory.close };
+    const isTaken = isCurrent && partitions.every((stored) => isOutboxTaken(stored, state));
+    const read = isTaken ? partitions.map(readOf) : null;
+    const { close } = memory;
+    return { connection, instance, bronze, published, passed, flushed, read, close };
   } catch (error) {
     await memory.close();
     if (error instanceof Error && LOCKED.test(error.message)) return null;
@@ -165,14 +176,20 @@ function isBehind({ tables }: PipelineDefinition, state: PublisherState): boolea
   });
 }
 
-function isFlushed(
-  { stream, partition, checkpoint, meta }: StoredPartition,
-  state: PublisherState,
-) {
+const isFlushed = (stored: StoredPartition, state: PublisherState): boolean =>
+  stored.meta.flushed && isOutboxTaken(stored, state);
+
+function isOutboxTaken({ stream, partition, checkpoint }: StoredPartition, state: PublisherState) {
   const last = checkpoint.outbox.at(-1)?.sequence ?? 0;
   const taken = Object.entries(state.taken).find(([id]) => id.endsWith(`/${stream}/${partition}`));
-  return meta.flushed && last <= (taken?.[1] ?? 0);
+  return last <= (taken?.[1] ?? 0);
 }
+
+const readOf = ({ stream, partition, meta }: StoredPartition): ReadPartition => ({
+  topic: stream,
+  partition,
+  records: meta.counters.records,
+});
 
 async function bronzeOf(
   connection: DuckDBConnection,
@@ -279,7 +296,7 @@ export async function openBucket(
       await copy(connection, published, name, `results.main.${quoteName(name)}`);
     }
     const bronze = "results.main.bronze";
-    const facts = { bronze, published, passed: null, flushed: false };
+    const facts = { bronze, published, passed: null, flushed: false, read: null };
     return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();
