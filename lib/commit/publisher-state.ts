@@ -1,5 +1,4 @@
 /** What the publisher remembers between rounds, as the JSON of its checkpoint. */
-import { randomUUID } from "node:crypto";
 
 /** A piece of an object: an encoded partial or batch. */
 export interface Place {
@@ -75,7 +74,7 @@ export interface PublisherState {
 export function emptyPublisherState(definitionHash: string): PublisherState {
   return {
     definitionHash,
-    output: randomUUID(),
+    output: crypto.randomUUID(),
     sequence: 0,
     taken: {},
     watermarks: {},

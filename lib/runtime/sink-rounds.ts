@@ -257,7 +257,7 @@ export class SinkRounds {
   /** A conflict says so itself; others come of what someone else has used up, or of an old view. */
   async #wasOvertaken(error: unknown, loadedGeneration: number): Promise<boolean> {
     if (error instanceof MillpondError && error.code === "CONFLICT") return true;
-    const mayBe = error instanceof MillpondError && /^(STORAGE|INVARIANT)$/.test(error.code);
+    const mayBe = error instanceof MillpondError && /^(STORAGE|INVARIANT|OUTPUT)$/.test(error.code);
     if (!mayBe) return false;
     const item = await this.#options.checkpoints.read(publisherId(this.#options.definition.name));
     return (item?.generation ?? 0) > loadedGeneration;

@@ -119,7 +119,7 @@ class Schedule {
     const payloadBytesMax = random.pick([64, 500, 4_096, 64 * 1024]);
     this.#stores = new SimulatedStores(world, { payloadBytesMax });
     const layouts = tableLayouts(runtime.definition);
-    const stores = Array.from({ length: random.pick([1, 1, 2]) }, () => {
+    const stores = Array.from({ length: random.pick([1, 2]) }, () => {
       return new SimulatedTables(layouts);
     });
     this.#results = { stores, accounting: null };

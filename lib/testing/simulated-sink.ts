@@ -9,6 +9,7 @@ import { valueAt } from "../engine/row-values.js";
 import type { AccountingRow } from "../runtime/accounting.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
+import { checkOutput } from "../sinks/sink-output.js";
 import { Violation } from "./faults.js";
 import type { SimulatedProcess, World } from "./world.js";
 
@@ -27,6 +28,8 @@ const ORIGIN = ["topic", "partition", "offset"];
 /** What one sink has stored, for all processes that bring it publications. */
 export class SimulatedTables {
   sequence = 0;
+  /** Whose publications it has; null before the first. */
+  #output: string | null = null;
   readonly #rows = new Map<string, Map<string, StoredRow>>();
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   readonly #digests = new Map<number, number>();
@@ -46,7 +49,19 @@ export class SimulatedTables {
     );
   }
 
-  apply(publications: readonly Publication[], lastSequence: number): void {
+  /** The last publication it has taken. Refuses those of another output, as servers do. */
+  open(output: string | null): number {
+    checkOutput("a simulated sink", this.#output, output);
+    return this.sequence;
+  }
+
+  apply(
+    publications: readonly Publication[],
+    lastSequence: number,
+    output: string | null = null,
+  ): void {
+    this.open(output);
+    this.#output ??= output;
     for (const publication of publications) {
       this.#checkSame(publication);
       if (publication.sequence <= this.sequence) continue;
@@ -131,17 +146,22 @@ function sinkOf(
   index: number,
 ): Sink {
   const name = `simulated-${index}`;
+  let output: string | null = null;
   return {
     name,
-    open: () =>
-      world.call(process, { what: `open ${name}`, isWrite: false, apply: () => tables.sequence }),
+    open(given) {
+      // The output's own sinks lie in it; those on servers may be another's.
+      output = index === 0 ? null : (given ?? null);
+      const apply = () => tables.open(output);
+      return world.call(process, { what: `open ${name}`, isWrite: false, apply });
+    },
     async apply(publications, lastSequence) {
       const batches: Publication[] = [];
       for await (const publication of publications) batches.push(publication);
       await world.call(process, {
         what: `apply to ${name} up to ${lastSequence}`,
         isWrite: true,
-        apply: () => tables.apply(batches, lastSequence),
+        apply: () => tables.apply(batches, lastSequence, output),
       });
     },
     close: async () => undefined,

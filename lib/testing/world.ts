@@ -252,7 +252,7 @@ export class World {
  */
 export async function inWorld<T>(world: World, work: () => Promise<T>): Promise<T> {
   const { now } = Date;
-  const { getRandomValues } = crypto;
+  const { getRandomValues, randomUUID } = crypto;
   const { random } = Math;
   Date.now = () => world.processNowMs();
   // It goes neither back nor by the wall.
@@ -265,9 +265,13 @@ export async function inWorld<T>(world: World, work: () => Promise<T>): Promise<
     for (let i = 0; i < bytes.length; i++) bytes[i] = world.random.bits() & 255;
     return array;
   };
+  const hex = () => world.random.bits().toString(16).padStart(8, "0");
+  const pair = () => `${hex().slice(0, 4)}-${hex().slice(0, 4)}` as const;
+  crypto.randomUUID = () => `${hex()}-${pair()}-${hex().slice(4)}-${hex()}${hex().slice(4)}`;
   try {
     return await work();
   } finally {
+    crypto.randomUUID = randomUUID;
     Date.now = now;
     Math.random = random;
     crypto.getRandomValues = getRandomValues;
