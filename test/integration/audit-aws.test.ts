@@ -1,4 +1,4 @@
-/** The audit of a deployed pipeline's results: handlers' stores in DynamoDB and S3, read over S3. */
+/** The audit of a deployed pipeline's results: made by the handlers in S3, and read over S3. */
 import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit } from "../../lib/audit/audit.js";

@@ -278,7 +278,7 @@ describe("a change is found, with the offset that explains it", () => {
 });
 
 describe("what SQL cannot say, or does not hold", () => {
-  test("a map is run where its function is given; else its table is left out, and named", async () => {
+  test("a map is run where its function is given; else its table is left out", async () => {
     const shape = { user: string(), twice: bigint(), at: timestamp() };
     const double = visits.map(
       "double",

@@ -1,4 +1,4 @@
-/** Which lines the audit's SQL takes for records, held against JSON.parse and a count of brackets. */
+/** Lines that the audit takes for records, held against JSON.parse and a count of brackets. */
 import { isUtf8 } from "node:buffer";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, beforeAll, expect, test } from "vitest";
