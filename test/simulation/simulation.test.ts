@@ -9,25 +9,35 @@ import { caseNumber, SEEDS_PER_CASE, SeedRunner } from "./seeds.js";
 const CASES = 80;
 const SEEDS_OF_EACH = 25;
 /** With the real lake they take a second each. */
-const LAKE_CASES = 6;
+const LAKE_CASES = 4;
+/** Worlds share a thread's clock: one that is given up would disturb the next. */
+const TIMEOUT_MS = 900_000;
 
-test(`${CASES * SEEDS_OF_EACH} schedules hold`, async () => {
-  const runner = new SeedRunner();
-  for (let number = 0; number < CASES; number++) {
-    for (let i = 0; i < SEEDS_OF_EACH; i++) await runner.run(number * SEEDS_PER_CASE + i);
-    expect(runner.tally.failures).toEqual([]);
-  }
-  expect(runner.tally.faults.size).toBeGreaterThan(20);
-});
+test(
+  `${CASES * SEEDS_OF_EACH} schedules hold`,
+  async () => {
+    const runner = new SeedRunner();
+    for (let number = 0; number < CASES; number++) {
+      for (let i = 0; i < SEEDS_OF_EACH; i++) await runner.run(number * SEEDS_PER_CASE + i);
+      expect(runner.tally.failures).toEqual([]);
+    }
+    expect(runner.tally.faults.size).toBeGreaterThan(20);
+  },
+  TIMEOUT_MS,
+);
 
-test("schedules with the real lake hold", async () => {
-  for (let number = 1; number <= LAKE_CASES; number++) {
-    const seed = number * SEEDS_PER_CASE;
-    const known = await knownCase(caseNumber(seed));
-    const { steps } = await checkLakeSchedule(known, seed);
-    expect(steps, `seed ${seed}`).toBeGreaterThan(50);
-  }
-});
+test(
+  "schedules with the real lake hold",
+  async () => {
+    for (let number = 1; number <= LAKE_CASES; number++) {
+      const seed = number * SEEDS_PER_CASE;
+      const known = await knownCase(caseNumber(seed));
+      const { steps } = await checkLakeSchedule(known, seed);
+      expect(steps, `seed ${seed}`).toBeGreaterThan(50);
+    }
+  },
+  TIMEOUT_MS,
+);
 
 test("a seed gives the same run, byte for byte, and another seed another", async () => {
   const seed = 4_711;
