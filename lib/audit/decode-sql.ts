@@ -38,7 +38,7 @@ const INSTANT_MS_MAX = "8640000000000000";
 export function decodeSql(stream: StreamNode, source: string): string {
   const paths = allPaths(stream.fields);
   const list = `[${paths.map((path) => quoteText(path)).join(", ")}]`;
-  const at = (path: readonly string[]): number => paths.indexOf(jsonPath(path)) + 1;
+  const at = (path: readonly string[]): number => paths.indexOf(jsonPointer(path)) + 1;
   const parsed: string[] = [];
   const values: string[] = [];
   const reasons: string[] = [];
@@ -116,7 +116,7 @@ function repeatedKeySql(fields: readonly FieldNode[]): string {
   const keysByParent = new Map<string, Set<string>>();
   for (const { path } of fields) {
     for (let depth = 0; depth < path.length; depth++) {
-      const parent = jsonPath(path.slice(0, depth));
+      const parent = jsonPointer(path.slice(0, depth));
       keysByParent.set(parent, (keysByParent.get(parent) ?? new Set()).add(path[depth]));
     }
   }
@@ -129,13 +129,15 @@ function repeatedKeySql(fields: readonly FieldNode[]): string {
   return `CASE WHEN ${repeated.join(" OR ")} THEN 'malformed' END`;
 }
 
-const jsonPath = (path: readonly string[]): string => `$${path.map((key) => `."${key}"`).join("")}`;
+/** As a JSON pointer (RFC 6901), where every key means itself: in a path `*` and `"` do not. */
+const jsonPointer = (path: readonly string[]): string =>
+  path.map((key) => `/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
 
 function allPaths(fields: readonly FieldNode[]): string[] {
   const paths = new Set<string>();
   for (const { path } of fields) {
     for (let length = 1; length <= path.length; length++) {
-      paths.add(jsonPath(path.slice(0, length)));
+      paths.add(jsonPointer(path.slice(0, length)));
     }
   }
   return [...paths];

@@ -127,3 +127,35 @@ describe("a table that is gone", () => {
     });
   });
 });
+
+test("fields are found by their keys, whatever these are", async () => {
+  const keys = ['say "a"', "*", "a/b~c", "a\\b", "0", "it's"];
+  const odd = stream("odd", {
+    schema: {
+      first: bigint().at(keys[0]!, keys[1]!),
+      second: bigint().at(keys[2]!, keys[3]!),
+      third: bigint().at(keys[4]!, keys[5]!),
+      event_time: timestamp({ format: "epoch_s" }),
+    },
+    eventTime: "event_time",
+    lateness: seconds(5),
+  });
+  const of = pipeline("odd", { all: odd.rows() }, { sinks: [duckdb(), lake()] });
+  const record = {
+    [keys[0]!]: { [keys[1]!]: 1, other: 4 },
+    [keys[2]!]: { [keys[3]!]: 2 },
+    [keys[4]!]: { [keys[5]!]: 3 },
+    event_time: 1,
+  };
+  await workspace.write("odd", [[record, { ...record, 0: [7] }].map((one) => JSON.stringify(one))]);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: of, out, batchSize: 2 });
+  const report = await audited(out, of);
+  expect(wrong(report)).toEqual([]);
+  const rows = report.tables.map(({ table, rows }) => [table, rows]);
+  expect(rows.slice(0, 3)).toEqual([
+    ["all", 1],
+    ["late", 0],
+    ["dead_letters", 1],
+  ]);
+});
