@@ -9,6 +9,11 @@ export interface Tolerance {
 
 /** Doubles within 1e-9 relative; the absolute part is for sums that cancel out. */
 const DOUBLE_TOLERANCE: Tolerance = { relative: 1e-9, absolute: 1e-9 };
+/**
+ * Both ways are stable, but of values 4e9 apart from zero with a spread of 1 nine digits are lost
+ * before any way begins, and the order of the rest shows.
+ */
+const VARIANCE_TOLERANCE: Tolerance = { relative: 1e-6, absolute: 1e-6 };
 /** DDSketch promises 1 % of the value; the rest is rounding. */
 const QUANTILE_TOLERANCE: Tolerance = { relative: 0.01001, absolute: 1e-9 };
 /** HyperLogLog with 4,096 registers: 1.63 % standard error, here four of them. */
@@ -29,6 +34,7 @@ export function tolerancesOf(table: TableNode): Record<string, Tolerance> {
 function toleranceOf(aggregate: AggregateNode, column?: ColumnNode): Tolerance | undefined {
   if (aggregate.fn === "quantile") return QUANTILE_TOLERANCE;
   if (aggregate.fn === "approxCountDistinct") return DISTINCT_TOLERANCE;
+  if (aggregate.fn === "variance" || aggregate.fn === "stddev") return VARIANCE_TOLERANCE;
   const isExact = ["min", "max", "first", "last"].includes(aggregate.fn);
   return column?.type.kind === "double" && !isExact ? DOUBLE_TOLERANCE : undefined;
 }
