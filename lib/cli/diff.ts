@@ -95,6 +95,7 @@ function rowLines({ kind, key, columns }: RowDiff, view: TextView): string[] {
     if (kind === "changed") return `${column} ${before ?? "NULL"} → ${after ?? "NULL"}`;
     return `${column} ${(kind === "added" ? after : before) ?? "NULL"}`;
   });
-  const [first, ...more] = wrapped(`${row}: ${cells.join(", ")}`, view.width - 6);
+  const text = cells.length === 0 ? row : `${row}: ${cells.join(", ")}`;
+  const [first, ...more] = wrapped(text, view.width - 6);
   return [`  ${SIGNS[kind]} ${first ?? ""}`, ...more.map((line) => `      ${line}`)];
 }

@@ -57,6 +57,8 @@ class ProgressView implements Progress {
   update(facts: RunProgress): void {
     if (this.#isDone) return;
     this.#facts = facts;
+    // The last state is shown once, by `done`.
+    if (facts.phase === "done") return;
     const now = this.#now();
     if (now - this.#shownAt < this.#everyMs) return;
     this.#measure(facts, now);
