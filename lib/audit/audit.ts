@@ -298,7 +298,7 @@ function conditions(
   side: "published" | "recomputed",
 ): string {
   const all: string[] = [];
-  // The recomputation knows of a dead letter where it is, not when.
+  // A dead letter has no event time.
   const hasTime = layout.kind !== "dead_letters";
   const time = `epoch_ms(${quoteName(layout.dateColumn)})`;
   if (fromMs !== undefined && hasTime) all.push(`${time} >= ${fromMs}`);
@@ -316,11 +316,22 @@ function isDueSql(layout: TableLayout, { table, passed }: TableFacts): string {
   const ms = Number.isFinite(watermark) ? String(watermark) : "-9e15";
   const end = "epoch_ms(coalesce(l0, r0))";
   if (layout.kind === "session" && table.shape.window.kind === "session") {
-    return `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
+    const closed = `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
+    return `(${closed} OR (kind = 'extra' AND NOT ${withinSessionSql(layout)}))`;
   }
   // What a window counts it goes on counting: a row that nothing explains will not be explained.
   return `(${end} <= ${ms} OR kind = 'extra'
     OR (kind = 'different' AND coalesce(__settled, false)))`;
+}
+
+/** A session that was published open lies within what became of it. */
+function withinSessionSql({ name, key }: TableLayout): string {
+  const groups = key
+    .slice(1)
+    .map((group, i) => `s.${quoteName(group)} IS NOT DISTINCT FROM k${i + 1}`);
+  const times = "k0 BETWEEN s.session_start AND s.session_end AND l0 <= s.session_end";
+  return `EXISTS (SELECT 1 FROM main.${quoteName(name)} AS s
+    WHERE ${[times, ...groups].join(" AND ")})`;
 }
 
 async function examples(
@@ -381,8 +392,12 @@ function kindOf(value: unknown): Difference["kind"] {
 
 const cellText = (value: unknown): string | null => (value === null ? null : String(value));
 
+const BYTES_SHOWN_MAX = 200;
+
 export function textSql(sql: string, kind: string | undefined): string {
   if (kind === "timestamp") return `strftime(${sql}, '%Y-%m-%dT%H:%M:%S.%gZ')`;
+  // A record may have a megabyte.
+  if (kind === "bytes") return `left(CAST(${sql} AS VARCHAR), ${BYTES_SHOWN_MAX})`;
   return `CAST(${sql} AS VARCHAR)`;
 }
 

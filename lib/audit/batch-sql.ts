@@ -44,7 +44,7 @@ export function batchSteps(
   return [
     sql("CREATE SCHEMA IF NOT EXISTS work"),
     sql(`CREATE TABLE dead_letters (topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
-      reason VARCHAR)`),
+      "timestamp" TIMESTAMPTZ, reason VARCHAR, raw BLOB)`),
     sql(`CREATE TABLE late ("table" VARCHAR, topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
       event_time TIMESTAMPTZ, watermark TIMESTAMPTZ)`),
     ...referenceStatements(definition, source.references).map(sql),
@@ -69,8 +69,11 @@ function eventStatements(
   const hasDedup = stream.dedup !== undefined;
   return [
     `CREATE TABLE ${decoded} AS ${decodeSql(stream, `(${recordsSql(stream, bronze)})`)}`,
-    `INSERT INTO dead_letters SELECT ${quoteText(stream.name)}, __p, __o, __reason
-    FROM ${decoded} WHERE __reason IS NOT NULL`,
+    `INSERT INTO dead_letters
+    SELECT topic, "partition", "offset", "timestamp", __reason, "value" FROM ${bronze} AS records
+    JOIN (SELECT __p, __o, __reason FROM ${decoded} WHERE __reason IS NOT NULL) AS dead
+      ON "partition" = __p AND "offset" = __o
+    WHERE topic = ${quoteText(stream.name)}`,
     `CREATE TABLE ${eventsOf(stream.name)} AS
     SELECT *, ${hasDedup} AND coalesce(__t < ${limit}, false) AS __unchecked,
       coalesce(__seen >= ${limit}, false) AS __repeated

@@ -62,7 +62,7 @@ const NOT_RECOMPUTED: Readonly<Record<TableLayout["kind"], readonly string[]>> =
   session: ["revision"],
   rows: [],
   late: ["payload"],
-  dead_letters: ["timestamp", "detail", "raw"],
+  dead_letters: ["detail"],
   bronze: [],
 };
 

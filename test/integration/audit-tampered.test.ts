@@ -1,0 +1,217 @@
+/** What `audit` once passed over: each is an output that somebody changed, and must be found. */
+import { renameSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type AuditOptions, type AuditReport, audit } from "../../lib/audit/audit.js";
+import { openOutput } from "../../lib/audit/place.js";
+import type { Pipeline } from "../../lib/define/definition.js";
+import {
+  bigint,
+  count,
+  double,
+  duckdb,
+  lake,
+  pipeline,
+  seconds,
+  session,
+  stream,
+  string,
+  sum,
+  timestamp,
+  tumbling,
+} from "../../lib/index.js";
+import { outputPaths } from "../../lib/runtime/output.js";
+import { keptReferences } from "../../lib/runtime/references.js";
+import { quoteText } from "../../lib/sinks/duckdb-types.js";
+import { Workspace } from "./support/check.js";
+
+const TOPIC = "visits";
+
+const visits = stream(TOPIC, {
+  schema: { id: string(), user: string(), n: bigint(), at: timestamp({ format: "epoch_s" }) },
+  key: "user",
+  eventTime: "at",
+  lateness: seconds(5),
+  dedup: "id",
+});
+
+const tables = {
+  tens: visits
+    .groupBy("user")
+    .window(tumbling(seconds(10)))
+    .aggregate({ hits: count(), total: sum("n") }),
+  stays: visits
+    .groupBy("user")
+    .window(session(seconds(4)))
+    .aggregate({ hits: count() }),
+  clean: visits.filter((e) => e.n.gte(0)),
+};
+const SINKS = [lake(), duckdb()];
+const plain = pipeline("visits", tables, { sinks: SINKS });
+
+/** Partition 0: offset 3 is a duplicate, 5 comes late for everything, 6 is no record. */
+const LOGS = [
+  [
+    { id: "a", user: "ann", n: 1, at: 100 },
+    { id: "b", user: "ann", n: 2, at: 103 },
+    { id: "c", user: "bob", n: 3, at: 112 },
+    { id: "a", user: "ann", n: 1, at: 100 },
+    { id: "d", user: "ann", n: 5, at: 140 },
+    { id: "e", user: "bob", n: 7, at: 113 },
+    { id: "f", user: "bob" },
+    { id: "g", user: "bob", n: -1, at: 141 },
+  ],
+  [
+    { id: "x", user: "eve", n: 10, at: 101 },
+    { id: "y", user: "eve", n: 20, at: 139 },
+    { id: "z", user: "eve", n: 30, at: 170 },
+  ],
+].map((records) => records.map((record) => JSON.stringify(record)));
+
+let workspace: Workspace;
+beforeEach(async () => {
+  workspace = await Workspace.create();
+});
+afterEach(() => workspace.remove());
+
+async function run(of: Pipeline = plain, options: { flush?: boolean } = {}): Promise<string> {
+  await workspace.write(TOPIC, LOGS);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: of, out, batchSize: 2, ...options });
+  return out;
+}
+
+async function audited(
+  out: string,
+  of: Pipeline = plain,
+  options: Partial<AuditOptions> = {},
+): Promise<AuditReport> {
+  const { definition } = of;
+  const references = keptReferences(definition, outputPaths(out).references);
+  const place = await openOutput(out);
+  try {
+    return await audit(place, { definition, references, examples: 5, ...options });
+  } finally {
+    await place.close();
+  }
+}
+
+async function withDatabase(
+  file: string,
+  work: (connection: DuckDBConnection) => Promise<unknown>,
+): Promise<void> {
+  const instance = await DuckDBInstance.create(file);
+  const connection = await instance.connect();
+  await work(connection);
+  connection.closeSync();
+  instance.closeSync();
+}
+
+const change = (out: string, sql: string) =>
+  withDatabase(join(out, "results.duckdb"), (connection) => connection.run(sql));
+
+/** Of the tables that differ: what was found in them. */
+function found({ tables: all }: AuditReport) {
+  return Object.fromEntries(
+    all
+      .filter(({ differences }) => differences.length > 0)
+      .map(({ table, differences }) => [
+        table,
+        differences.map(({ kind, columns, explanation }) => ({
+          kind,
+          columns: columns.map((c) => `${c.column}: ${c.published} / ${c.recomputed}`),
+          explanation,
+        })),
+      ]),
+  );
+}
+
+async function editBronze(out: string, select: (records: string) => string): Promise<void> {
+  const folder = join(out, "lake", "bronze");
+  for (const name of await readdir(folder, { recursive: true })) {
+    if (!name.endsWith(".parquet")) continue;
+    const file = join(folder, name);
+    const records = `read_parquet(${quoteText(file)}, hive_partitioning = false)`;
+    await withDatabase(":memory:", (connection) =>
+      connection.run(`COPY (${select(records)}) TO ${quoteText(`${file}.new`)} (FORMAT parquet)`),
+    );
+    renameSync(`${file}.new`, file);
+  }
+}
+
+describe("found too", () => {
+  test("rows of windows and sessions still open that no record explains", async () => {
+    const out = await run(plain, { flush: false });
+    const later = "now() + interval 10 seconds";
+    await change(
+      out,
+      `INSERT INTO tens SELECT * REPLACE (now() AS window_start, ${later} AS window_end) FROM tens
+        LIMIT 1`,
+    );
+    await change(
+      out,
+      `INSERT INTO stays SELECT * REPLACE (now() AS session_start, ${later} AS session_end)
+        FROM stays LIMIT 1`,
+    );
+    const report = found(await audited(out));
+    expect(report).toMatchObject({ tens: [{ kind: "extra" }], stays: [{ kind: "extra" }] });
+  });
+
+  test("any number in the place of an infinite one", async () => {
+    const measured = stream(TOPIC, {
+      schema: { user: string(), n: double(), at: timestamp({ format: "epoch_s" }) },
+      eventTime: "at",
+      lateness: seconds(5),
+    });
+    const sums = measured.window(tumbling(seconds(10))).aggregate({ total: sum("n") });
+    const huge = pipeline("visits", { sums }, { sinks: SINKS });
+    const records = [1, 2].map((at) => JSON.stringify({ user: "ann", n: 1e308, at }));
+    await workspace.write(TOPIC, [records]);
+    const out = workspace.newOutput();
+    await workspace.run({ pipeline: huge, out, batchSize: 2 });
+    expect(found(await audited(out, huge))).toEqual({});
+    await change(out, "UPDATE sums SET total = 5");
+    expect(found(await audited(out, huge))).toMatchObject({ sums: [{ kind: "different" }] });
+  });
+
+  test("records that bronze lost or has twice, also where no row tells", async () => {
+    const rows = pipeline(
+      "visits",
+      { clean: visits.filter((e) => e.n.gte(0)) },
+      { sinks: [lake()] },
+    );
+    const lost = await run(rows);
+    expect(found(await audited(lost, rows))).toEqual({});
+    // A negative one, which the filter leaves out.
+    await editBronze(
+      lost,
+      (records) => `SELECT * FROM ${records} WHERE NOT ("partition" = 0 AND "offset" = 7)`,
+    );
+    expect(found(await audited(lost, rows))).toMatchObject({
+      bronze: [{ columns: ["records: 8 / 7"] }],
+    });
+    const twice = await run(rows);
+    await editBronze(twice, (records) => `FROM ${records} UNION ALL FROM ${records}`);
+    expect(await audited(twice, rows, { table: "clean" })).toMatchObject({ equal: false });
+  });
+
+  test("a dead letter's bytes, and its reason in the accounting", async () => {
+    const out = await run();
+    await change(out, "UPDATE dead_letters SET raw = 'other'::BLOB");
+    await change(out, "UPDATE accounting SET malformed = 7 WHERE kind = 'stream'");
+    await change(
+      out,
+      "INSERT INTO accounting SELECT * REPLACE ('none' AS name) FROM accounting LIMIT 1",
+    );
+    const report = found(await audited(out));
+    expect(report.dead_letters).toMatchObject([
+      { columns: [expect.stringMatching(/^raw: other/)] },
+    ]);
+    expect(report.accounting).toMatchObject([
+      { kind: "different", columns: ["malformed: 7 / 0"] },
+      { kind: "extra" },
+    ]);
+  });
+});
