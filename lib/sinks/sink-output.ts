@@ -4,7 +4,7 @@ import { MillpondError } from "../errors.js";
 /**
  * `kept`: the output of the rows that `place` has; null when it has none.
  *
- * @throws MillpondError OUTPUT when they are of another one: its sequences would pass for this one's
+ * @throws MillpondError OUTPUT when they are of another one, whose sequences pass for this one's
  * @example checkOutput('schema "clicks"', row.output, output);
  */
 export function checkOutput(place: string, kept: string | null, output: string | null): void {
