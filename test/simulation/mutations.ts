@@ -157,8 +157,8 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: "lib/testing/simulated-sink.ts",
-        find: "apply: () => tables.apply(batches, lastSequence),\n      });",
-        replace: `apply: () => tables.apply(batches, lastSequence),
+        find: "apply: () => tables.apply(batches, lastSequence, output),\n      });",
+        replace: `apply: () => tables.apply(batches, lastSequence, output),
       });
       await world.call(process, {
         what: "progress",
