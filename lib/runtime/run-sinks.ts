@@ -245,7 +245,8 @@ export async function applySinks(
     for (const entry of publications) {
       if (entry.sequence <= after) continue;
       const batch = await publisher.batchOf(entry);
-      yield { sequence: entry.sequence, table: entry.table, batch };
+      const { sequence, table, committedAtMs } = entry;
+      yield { sequence, table, batch, committedAtMs };
     }
   }
 }

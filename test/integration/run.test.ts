@@ -125,3 +125,12 @@ test("progress counts rows of table late: one for each table an event is late fo
   expect(await rows("out", counts)).toEqual([JSON.stringify([last!.lateRows, 25])]);
   expect(last!.lateRows).toBe(50);
 });
+
+test("the database counts each row by how long after its commit it could be seen", async () => {
+  write("a.ndjson", 0, 2000);
+  await run(false, "out", {});
+  const published =
+    "(SELECT count(*) FROM pages) + (SELECT count(*) FROM sessions) + (SELECT count(*) FROM late)";
+  const counts = `SELECT sum(rows)::INT = ${published}, sum(rows) > 0 FROM millpond.latency`;
+  expect(await rows("out", counts)).toEqual(["[true,true]"]);
+});
