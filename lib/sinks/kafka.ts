@@ -23,7 +23,7 @@ import {
   transactionalId,
 } from "./kafka-progress.js";
 import { PUBLICATION_HEADER, type RowMessage, rowMessages, SOURCE_HEADER } from "./kafka-rows.js";
-import type { Publication, Sink, TableLayout } from "./sink.js";
+import { beyondLast, type Publication, type Sink, type TableLayout } from "./sink.js";
 import { checkOutput } from "./sink-output.js";
 
 export interface KafkaSinkOptions {
@@ -375,13 +375,5 @@ function hanging(topic: string): MillpondError {
     `a transaction of this pipeline hangs in topic ${progressTopic(topic)}: its broker went down ` +
       "before it wrote the end. Find it with Kafka's kafka-transactions.sh find-hanging, end it " +
       "there, in this topic and in the rows' topic; nothing is sent until then",
-  );
-}
-
-function beyondLast(sequence: number, lastSequence: number): MillpondError {
-  return new MillpondError(
-    "INVARIANT",
-    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
-      "This is a bug in Millpond: report it.",
   );
 }

@@ -16,7 +16,7 @@ import { Database } from "./duckdb-database.js";
 import { mergeFiles, RowStage, storedPath, writtenAt } from "./lake-files.js";
 import { type LakeStorage, LocalLakeStorage } from "./lake-storage.js";
 import { revisionColumns } from "./layouts.js";
-import type { Publication, Sink, TableLayout } from "./sink.js";
+import { beyondLast, type Publication, type Sink, type TableLayout } from "./sink.js";
 
 export interface LakeOptions {
   /** The tables' directories are made in here; so is `_millpond`, for the sink's own files. */
@@ -376,12 +376,4 @@ function splitBySize(files: readonly AddFile[]): AddFile[][] {
     bytes += file.size;
   }
   return groups.filter((group) => group.length > 1);
-}
-
-function beyondLast(sequence: number, lastSequence: number): MillpondError {
-  return new MillpondError(
-    "INVARIANT",
-    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
-      "This is a bug in Millpond: report it.",
-  );
 }

@@ -16,7 +16,7 @@ import {
   quoteName,
   tableStatements,
 } from "./postgres-schema.js";
-import type { Publication, Sink, TableLayout } from "./sink.js";
+import { beyondLast, type Publication, type Sink, type TableLayout } from "./sink.js";
 import { checkOutput } from "./sink-output.js";
 
 export interface PostgresSinkOptions {
@@ -471,13 +471,5 @@ function removedTable(schema: string, table: string): MillpondError {
     "OUTPUT",
     `table "${table}" was removed from schema "${schema}", and its rows are not kept elsewhere. ` +
       "Restore it, or drop the schema and process the input again into a new output",
-  );
-}
-
-function beyondLast(sequence: number, lastSequence: number): MillpondError {
-  return new MillpondError(
-    "INVARIANT",
-    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
-      "This is a bug in Millpond: report it.",
   );
 }

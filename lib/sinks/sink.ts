@@ -2,6 +2,7 @@
 
 import type { ColumnNode } from "../define/definition.js";
 import type { Batch } from "../engine/batch.js";
+import { MillpondError } from "../errors.js";
 
 /**
  * How the rows of a result table are identified and laid out, for sinks.
@@ -53,4 +54,13 @@ export interface Sink {
    */
   apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** What a sink throws when it gets a publication behind the last one that it was told of. */
+export function beyondLast(sequence: number, lastSequence: number): MillpondError {
+  return new MillpondError(
+    "INVARIANT",
+    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
+      "This is a bug in Millpond: report it.",
+  );
 }

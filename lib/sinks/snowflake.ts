@@ -9,7 +9,7 @@ import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { MillpondError } from "../errors.js";
-import type { Publication, Sink, TableLayout } from "./sink.js";
+import { beyondLast, type Publication, type Sink, type TableLayout } from "./sink.js";
 import { checkOutput } from "./sink-output.js";
 import { SnowflakeSession, snowflakeSettings } from "./snowflake-client.js";
 import { SnowflakeFiles, type StagedFiles } from "./snowflake-files.js";
@@ -227,13 +227,5 @@ function conflict(sequence: number): MillpondError {
     "CONFLICT",
     `Snowflake: another run moved the results beyond publication ${sequence}, or took away what ` +
       "this one had loaded. Stop the other run and run again.",
-  );
-}
-
-function beyondLast(sequence: number, lastSequence: number): MillpondError {
-  return new MillpondError(
-    "INVARIANT",
-    `Publication ${sequence} came to a sink that was told that ${lastSequence} is the last. ` +
-      "This is a bug in Millpond: report it.",
   );
 }
