@@ -129,7 +129,11 @@ async function writeLog(dir: string, { topic, partition, records }: SimulatedLog
   return { path, topic, partition };
 }
 
-function withRealOffset(row: Row, logs: readonly SimulatedLog[]): Row {
+/** Of a file, offsets, timestamps and tombstones are not those of a topic; bronze compares those. */
+function withRealOffset(
+  { timestamp: _timestamp, raw: _raw, ...row }: Row,
+  logs: readonly SimulatedLog[],
+): Row {
   if (row.offset === undefined || row.topic === undefined) return row;
   const log = logs.find(
     ({ topic, partition }) => topic === row.topic && partition === Number(row.partition),
