@@ -107,6 +107,10 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
   if (isWhole && everything && hasAccounting) {
     audited.push(await auditAccounting(connection, definition));
   }
+  if (isWhole && everything && place.isAccountingOld) {
+    const reason = "is of an earlier publication: a run is at work, or was stopped on its way";
+    unpublished.push({ table: "accounting", reason });
+  }
   const partitions = await bronzePartitions(place);
   const bronze = auditBronze(partitions, place.read ?? []);
   // Only then is it news: what is said of the others is said of it too.

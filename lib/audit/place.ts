@@ -38,6 +38,8 @@ export interface AuditPlace {
   readonly bronze: string;
   /** Names of the tables in schema `published`. */
   readonly published: ReadonlySet<string>;
+  /** The accounting is of an earlier publication than the tables, and not in `published`. */
+  readonly isAccountingOld: boolean;
   /**
    * Epoch ms by stream: windows that end by then have been published. Null: only bronze can tell.
    */
@@ -100,11 +102,14 @@ async function openAsOfOne(
   try {
     await connection.run("CREATE SCHEMA published");
     const sequences: number[] = [];
+    let isAccountingOld = false;
     const published = new Set<string>();
     // First, and let go at once: a sink that wants to write to it would fail.
     if (fs.existsSync(paths.database)) {
       await connection.run(attachSql(paths.database));
+      isAccountingOld = await isOldAccounting(connection);
       sequences.push(await copyDatabase(connection, definition, published));
+      if (isAccountingOld) published.delete("accounting");
       await connection.run("DETACH results");
     }
     if (fs.existsSync(paths.lake)) sequences.push(lakeSequence(paths));
@@ -136,8 +141,8 @@ async function openAsOfOne(
     );
     const isTaken = isCurrent && partitions.every((stored) => isOutboxTaken(stored, state));
     const read = isTaken ? partitions.map(readOf) : null;
-    const { close } = memory;
-    return { connection, instance, bronze, published, passed, flushed, read, close };
+    const facts = { bronze, published, isAccountingOld, passed, flushed, read };
+    return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();
     if (error instanceof Error && LOCKED.test(error.message)) return null;
@@ -231,6 +236,19 @@ async function copyDatabase(
   return Number(reader.getRows()[0]?.[0] ?? 0);
 }
 
+async function isOldAccounting(connection: DuckDBConnection): Promise<boolean> {
+  const tables = await connection.runAndReadAll(
+    `SELECT 1 FROM information_schema.tables WHERE table_catalog = 'results'
+      AND table_schema = 'millpond' AND table_name = 'accounted'`,
+  );
+  if (tables.currentRowCount === 0) return false;
+  const reader = await connection.runAndReadAll(
+    `SELECT max(p.sequence) > max(a.sequence)
+    FROM results.millpond.progress AS p, results.millpond.accounted AS a`,
+  );
+  return reader.getRows()[0]?.[0] === true;
+}
+
 /** Tables that no row was published of yet are in no sink, and empty. */
 async function addEmpty(
   connection: DuckDBConnection,
@@ -296,7 +314,8 @@ export async function openBucket(
       await copy(connection, published, name, `results.main.${quoteName(name)}`);
     }
     const bronze = "results.main.bronze";
-    const facts = { bronze, published, passed: null, flushed: false, read: null };
+    const unknown = { isAccountingOld: false, passed: null, flushed: false, read: null };
+    const facts = { bronze, published, ...unknown };
     return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();

@@ -106,7 +106,12 @@ class DuckdbFile implements DuckdbSink {
 
   async setAccounting(accounting: Accounting): Promise<void> {
     const database = this.#database();
-    await database.transaction(() => writeAccounting(database, accounting));
+    await database.transaction(async () => {
+      await writeAccounting(database, accounting);
+      // A run that is killed leaves newer rows beside it.
+      await database.run(`CREATE OR REPLACE TABLE millpond.accounted AS
+        SELECT sequence FROM millpond.progress`);
+    });
   }
 
   async close(): Promise<void> {

@@ -24,6 +24,7 @@ import {
 } from "../../lib/index.js";
 import { outputPaths } from "../../lib/runtime/output.js";
 import { keptReferences } from "../../lib/runtime/references.js";
+import { runPipeline } from "../../lib/runtime/run-pipeline.js";
 import { quoteText } from "../../lib/sinks/duckdb-types.js";
 import { Workspace } from "./support/check.js";
 
@@ -214,4 +215,35 @@ describe("found too", () => {
       { kind: "extra" },
     ]);
   });
+});
+
+test("a run that was stopped on its way leaves an old accounting, which is no difference", async () => {
+  const lines = (count: number) =>
+    Array.from({ length: count }, (_, i) =>
+      JSON.stringify({ id: `r${i}`, user: "ann", n: 1, at: 100 + i }),
+    );
+  await workspace.write(TOPIC, [lines(50)]);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: plain, out, batchSize: 10 });
+  await workspace.write(TOPIC, [lines(300)]);
+  let slices = 0;
+  const stopped = runPipeline({
+    pipeline: plain,
+    inputs: new Map([[TOPIC, workspace.input(TOPIC)]]),
+    out,
+    flush: true,
+    batchSize: 10,
+    workers: 1,
+    speed: 1_000_000,
+    turnMs: 1,
+    onProgress: ({ phase }) => {
+      if (phase === "reading" && ++slices > 20) throw new Error("stopped");
+    },
+  });
+  await expect(stopped).rejects.toThrow("stopped");
+  const report = await audited(out);
+  expect(found(report)).toEqual({});
+  expect(report.skipped).toMatchObject([{ table: "accounting" }]);
+  await workspace.run({ pipeline: plain, out, batchSize: 10 });
+  expect(await audited(out)).toMatchObject({ equal: true, skipped: [] });
 });
