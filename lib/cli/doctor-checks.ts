@@ -121,7 +121,12 @@ const anySet = ({ env }: CheckSubject, names: readonly string[]) =>
 
 async function checkKafka(subject: CheckSubject): Promise<readonly CheckResult[]> {
   const isNamed = anySet(subject, ["MILLPOND_BOOTSTRAP", "MILLPOND_CLUSTER_ARN"]);
-  if (!isNamed && sinksOf(subject, "kafka").length === 0) return [];
+  if (!isNamed && sinksOf(subject, "kafka").length === 0) {
+    if (subject.pipeline === null) return [];
+    const found = "no brokers are named: millpond dev would try localhost:9092";
+    const advice = "set MILLPOND_BOOTSTRAP to check them; files need none";
+    return [{ check: "kafka", status: "warn", found, advice }];
+  }
   const { connectKafka } = await import("../sources/kafka/kafkajs-client.js");
   const { kafkaSettings } = await import("../sources/kafka/settings.js");
   const settings = await kafkaSettings(subject.env);

@@ -195,10 +195,11 @@ async function longest(results: Results, { table, key, start, end }: WindowedFac
   );
   const [found, began, ms, median, sessions] = answer.rows[0] ?? [];
   if (!(numberOf(ms) > 0)) return null;
+  const typical = numberOf(median) > 0 ? `${durationText(numberOf(median))} or less` : "no time";
   return {
     text: html`The longest of ${numberText(numberOf(sessions))} sessions took
 ${strong(durationText(numberOf(ms)))}${key === null ? "" : html`, by ${keyOf(found)}`}, from
-${timeText(timeOf(began), 60_000)}. Half of them took ${durationText(numberOf(median))} or less.`,
+${timeText(timeOf(began), 60_000)}. Half of them took ${typical}.`,
     of: table.name,
     kind: "data",
     answer,
