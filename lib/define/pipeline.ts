@@ -51,8 +51,8 @@ export const kafka = (options: { readonly table: string; readonly topic: string 
     const { table, topic } = options;
     if (typeof topic !== "string" || !/^(?!\.{1,2}$)[\w.-]{1,230}$/.test(topic)) {
       throw new DefinitionError(
-        `kafka: ${JSON.stringify(topic)} is no topic for a sink, which adds to its name; give one ` +
-          'of at most 230 letters, digits, ".", "_" and "-"',
+        `kafka: ${JSON.stringify(topic)} is no topic for a sink, which adds to its name; give ` +
+          'one of at most 230 letters, digits, ".", "_" and "-"',
       );
     }
     return { kind: "kafka", topic, tables: [table] };
