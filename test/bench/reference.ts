@@ -4,8 +4,8 @@
  */
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { readRows } from "../reference/rows.js";
 import { quoteName, quoteText } from "../../lib/sinks/duckdb-types.js";
+import { readRows } from "../reference/rows.js";
 
 export type Workload = "w1" | "w2" | "w3" | "w4";
 

@@ -217,7 +217,7 @@ describe("found too", () => {
   });
 });
 
-test("an old accounting, of before a run that was stopped on its way, is no difference", async () => {
+test("the accounting of before a run that was stopped is no difference", async () => {
   const lines = (count: number) =>
     Array.from({ length: count }, (_, i) =>
       JSON.stringify({ id: `r${i}`, user: "ann", n: 1, at: 100 + i }),

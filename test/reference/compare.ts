@@ -2,6 +2,7 @@
 import type { Tolerance } from "../../lib/audit/tolerances.js";
 
 export { tolerancesOf } from "../../lib/audit/tolerances.js";
+
 import { MillpondError } from "../../lib/errors.js";
 import type { Row } from "./rows.js";
 

@@ -129,7 +129,7 @@ async function writeLog(dir: string, { topic, partition, records }: SimulatedLog
   return { path, topic, partition };
 }
 
-/** Of a file, offsets, timestamps and tombstones are not those of a topic; bronze compares those. */
+/** A file has no offsets, timestamps and tombstones of a topic; bronze compares those. */
 function withRealOffset(
   { timestamp: _timestamp, raw: _raw, ...row }: Row,
   logs: readonly SimulatedLog[],
