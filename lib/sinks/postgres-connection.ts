@@ -103,6 +103,21 @@ function parseSecret(text: string): Readonly<Record<string, string | undefined>>
   }
 }
 
+/** An address may name files, such as `sslrootcert`, which are read here. */
+function clientOf(config: pg.ClientConfig): pg.Client {
+  try {
+    return new pg.Client(config);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new MillpondError(
+      "USAGE",
+      `DATABASE_URL cannot be used (${code ?? "malformed"}): check its parameters, and the files ` +
+        "that they name",
+      { cause },
+    );
+  }
+}
+
 export class PostgresConnection {
   /** `host:port/database`. */
   readonly place: string;
@@ -126,7 +141,7 @@ export class PostgresConnection {
    *   is wrong, STORAGE when the server is not reached
    */
   static async open(env: Env, applicationName: string): Promise<PostgresConnection> {
-    const client = new pg.Client({
+    const client = clientOf({
       ...(await postgresSettings(env)),
       application_name: applicationName,
       connectionTimeoutMillis: CONNECT_MS_MAX,

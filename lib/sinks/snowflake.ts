@@ -25,6 +25,8 @@ export interface SnowflakeSinkOptions {
   readonly limits?: { readonly loginMsMax?: number; readonly statementMsMax?: number };
 }
 
+/** Changes with how files are cut and written: what a file of another way holds is not the same. */
+const FILES_VERSION = 1;
 /** What Snowflake takes in one COPY INTO. */
 const COPY_FILES_MAX = 1000;
 
@@ -92,7 +94,7 @@ class SnowflakeSchema implements Sink {
     const dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-snowflake-"));
     // Another output that begins at the same time has files with the same sequences.
     const owner = this.#output === null ? progress.id : `${progress.id}-${this.#output}`;
-    const run = `${owner}-${progress.sequence}-${lastSequence}`;
+    const run = `${owner}-${FILES_VERSION}-${progress.sequence}-${lastSequence}`;
     const files = new SnowflakeFiles(dir, run, (file, folder) =>
       session.run(sql.putFile(file, this.#folder(folder))),
     );

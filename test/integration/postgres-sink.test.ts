@@ -276,6 +276,8 @@ describe.skipIf(missing !== null)(
       expect(await check({ PGUSER: "nobody" })).toContain("schema fail");
       const broken = { PGPORT: "1", MILLPOND_BOOTSTRAP: "127.0.0.1:1" };
       expect(await check(broken)).toEqual(expect.arrayContaining(["kafka fail", "postgres fail"]));
+      const lacksFile = "postgresql://me:hunter2@127.0.0.1:1/x?sslrootcert=/nowhere/ca.pem";
+      expect(await check({ DATABASE_URL: lacksFile })).toContain("postgres fail");
       const url = { DATABASE_URL: "postgresql://me:hunter2@127.0.0.1:1/x" };
       expect(await check(url)).toContain("postgres fail");
       expect(await check({ DATABASE_URL: "postgresql://me:hunter2@[broken" })).toContain(
