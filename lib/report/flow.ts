@@ -16,6 +16,7 @@ import {
   numberText,
   percentText,
   SECOND_MS,
+  shortDuration,
 } from "./format.js";
 import type { Panel } from "./panel.js";
 import { rangesSql } from "./ranges.js";
@@ -164,7 +165,7 @@ export async function latency(results: Results): Promise<Panel | null> {
       label: "Published rows by latency",
       columns: { name: "latency", value: "rows" },
       rows: answer.rows.map((row) => ({
-        name: `up to ${durationText(numberOf(row[0]))}`,
+        name: `up to ${shortDuration(numberOf(row[0]))}`,
         value: numberOf(row[1]),
       })),
       hasShares: true,

@@ -138,6 +138,7 @@ code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono",
   main, header, footer { padding-left: 14px; padding-right: 14px; }
   header { padding-top: 24px; } h1 { font-size: 28px; } h2 { font-size: 20px; }
   section { margin-top: 34px; } .card { padding: 14px; }
+  .bars th:first-child { white-space: normal; overflow-wrap: anywhere; }
   .tiles { grid-template-columns: 1fr 1fr; gap: 8px; } .tile { padding: 10px 12px; }
   .tile dd { font-size: 20px; } .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .between { display: none; } .large .bars th:first-child { width: 34%; }
