@@ -182,7 +182,11 @@ function nothingAudited(skipped: AuditReport["skipped"]): MillpondError {
 export const isEqual = ({ different, extra, missing }: AuditedTable): boolean =>
   different + extra + missing === 0;
 
-function auditedLayouts({ definition, table }: AuditOptions): TableLayout[] {
+/** @throws MillpondError USAGE for a table that is not there. */
+export function auditedLayouts({
+  definition,
+  table,
+}: Pick<AuditOptions, "definition" | "table">): TableLayout[] {
   const layouts = tableLayouts(definition).filter(({ kind }) => kind !== "bronze");
   if (table === undefined) return layouts;
   const found = layouts.filter(({ name }) => name === table);
@@ -271,8 +275,9 @@ async function auditTable(
     repeats: Number(repeated!.n) > 0,
   });
   const differences = `work.${quoteName(`differences_${layout.name}`)}`;
+  const isDue = place.flushed ? "true" : isDueSql(place, layout, facts);
   await connection.run(`CREATE TABLE ${differences} AS
-    SELECT *, ${place.flushed ? "true" : isDueSql(layout, facts)} AS due FROM (${comparison})`);
+    SELECT *, ${isDue} AS due FROM (${comparison})`);
   const [row] = await rowsOf(
     connection,
     `SELECT count(*) FILTER (due AND kind = 'different') AS different,
@@ -314,7 +319,11 @@ function conditions(
 }
 
 /** Whether a row must be published as recomputed: its window has closed. */
-function isDueSql(layout: TableLayout, { table, passed }: TableFacts): string {
+function isDueSql(
+  { pending }: AuditPlace,
+  layout: TableLayout,
+  { table, passed }: TableFacts,
+): string {
   if (table === undefined || table.shape.kind === "rows") return "true";
   const watermark = passed.get(table.stream) ?? Number.NEGATIVE_INFINITY;
   const ms = Number.isFinite(watermark) ? String(watermark) : "-9e15";
@@ -324,8 +333,10 @@ function isDueSql(layout: TableLayout, { table, passed }: TableFacts): string {
     return `(${closed} OR (kind = 'extra' AND NOT ${withinSessionSql(layout)}))`;
   }
   // What a window counts it goes on counting: a row that nothing explains will not be explained.
-  return `(${end} <= ${ms} OR kind = 'extra'
-    OR (kind = 'different' AND coalesce(__settled, false)))`;
+  const starts = pending?.get(layout.name) ?? [];
+  const isPending = starts.length === 0 ? "false" : `epoch_ms(k0) IN (${starts.join(", ")})`;
+  const isSettled = pending === null ? "false" : `coalesce(__settled, false) AND NOT ${isPending}`;
+  return `(${end} <= ${ms} OR kind = 'extra' OR (kind = 'different' AND ${isSettled}))`;
 }
 
 /** A session that was published open lies within what became of it. */

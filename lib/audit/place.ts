@@ -44,6 +44,11 @@ export interface AuditPlace {
    * Epoch ms by stream: windows that end by then have been published. Null: only bronze can tell.
    */
   readonly passed: ReadonlyMap<string, number> | null;
+  /**
+   * By table, starts (epoch ms) of windows whose published rows lack something that came since.
+   * Null where that is not known of windows that `passed` has not reached.
+   */
+  readonly pending: ReadonlyMap<string, readonly number[]> | null;
   /** What stood open was published too, and nothing came since. */
   readonly flushed: boolean;
   /** Records that bronze must hold, by topic and partition; null where only bronze can tell. */
@@ -141,7 +146,8 @@ async function openAsOfOne(
     );
     const isTaken = isCurrent && partitions.every((stored) => isOutboxTaken(stored, state));
     const read = isTaken ? partitions.map(readOf) : null;
-    const facts = { bronze, published, isAccountingOld, passed, flushed, read };
+    const pending = isCurrent ? pendingIn(state) : null;
+    const facts = { bronze, published, isAccountingOld, passed, pending, flushed, read };
     return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();
@@ -180,6 +186,14 @@ function isBehind({ tables }: PipelineDefinition, state: PublisherState): boolea
     return windows.some(({ dirty, start }) => dirty && start + sizeMs <= passed);
   });
 }
+
+const pendingIn = ({ windows }: PublisherState): Map<string, number[]> =>
+  new Map(
+    Object.entries(windows).map(([table, entries]) => [
+      table,
+      entries.filter(({ dirty }) => dirty).map(({ start }) => start),
+    ]),
+  );
 
 const isFlushed = (stored: StoredPartition, state: PublisherState): boolean =>
   stored.meta.flushed && isOutboxTaken(stored, state);
@@ -315,7 +329,8 @@ export async function openBucket(
     }
     const bronze = "results.main.bronze";
     const unknown = { isAccountingOld: false, passed: null, flushed: false, read: null };
-    const facts = { bronze, published, ...unknown };
+    // Of one moment: what its partitions have closed is in its windows.
+    const facts = { bronze, published, ...unknown, pending: new Map() };
     return { ...facts, connection, instance, close: memory.close };
   } catch (error) {
     await memory.close();

@@ -247,3 +247,14 @@ test("the accounting of before a run that was stopped is no difference", async (
   await workspace.run({ pipeline: plain, out, batchSize: 10 });
   expect(await audited(out)).toMatchObject({ equal: true, skipped: [] });
 });
+
+test("a window that waits for a slower partition is open, not different", async () => {
+  const event = (id: string, user: string, at: number) => JSON.stringify({ id, user, n: 1, at });
+  const [fast, slow] = [[event("a", "ann", 100)], [event("x", "eve", 101)]];
+  await workspace.write(TOPIC, [fast, slow]);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: plain, out, batchSize: 10 });
+  await workspace.write(TOPIC, [[...fast, event("b", "ann", 103), event("c", "ann", 140)], slow]);
+  await workspace.run({ pipeline: plain, out, batchSize: 10, flush: false });
+  expect(found(await audited(out))).toEqual({});
+});
