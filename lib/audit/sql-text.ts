@@ -1,5 +1,6 @@
 /** The audit's SQL as a script that any DuckDB runs, without this program. */
 import type { PipelineDefinition } from "../define/definition.js";
+import { auditedLayouts } from "./audit.js";
 import { type BatchSource, batchSteps } from "./batch-sql.js";
 
 /** `table`: only what this one needs. */
@@ -8,6 +9,7 @@ export function sqlText(
   source: BatchSource,
   table?: string,
 ): string {
+  auditedLayouts({ definition, ...(table !== undefined && { table }) });
   const tables = definition.tables.filter(({ name }) => table === undefined || name === table);
   const steps = batchSteps(definition, source, tables).map((step) =>
     step.kind === "sql"
