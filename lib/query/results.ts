@@ -156,11 +156,12 @@ export class Results {
     }
     const message = error instanceof Error ? error.message.trim() : String(error);
     const isMissing = /Table with name/.test(message);
-    const tables = isMissing ? `. Tables here: ${(await this.tables()).join(", ")}` : "";
+    const tables = isMissing ? ` Tables here: ${(await this.tables()).join(", ")}` : "";
     const isTooBig = /Out of Memory/i.test(message);
     const advice = isTooBig ? ": aggregate or filter earlier, or read fewer rows" : "";
     const text = message.split("\n\n")[0]!.replaceAll("\n", " ");
-    return new MillpondError("QUERY", `${text}${advice}${tables}`, { cause: error });
+    const end = isMissing && !/[.?!]$/.test(text) ? "." : "";
+    return new MillpondError("QUERY", `${text}${end}${advice}${tables}`, { cause: error });
   }
 
   async #prepare(sql: string, parameters: QueryParameters): Promise<DuckDBPreparedStatement> {
