@@ -1,4 +1,5 @@
 /** Tests run on the sources; `test/global-setup.ts` builds `dist` for those that spawn the CLI. */
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -19,5 +20,7 @@ export default defineConfig({
     hookTimeout: 120_000,
     // DuckDB and worker threads: a process per test file keeps a crash from taking others along.
     pool: "forks",
+    // Much of the time is spent waiting for servers: two files at once also on two cores.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
   },
 });

@@ -195,18 +195,25 @@ describe.skipIf(missing !== null)(
       let killed = 0;
       for (let rounds = 0; ; rounds++) {
         const args = [CHILD, schema, String(SEED), String(PUBLICATIONS)];
-        // Two at once; the first ones do not live long.
+        // Two at once; the first ones do not get far.
         const children = [0, 1].map(() =>
           spawn(process.execPath, args, {
             env: { ...process.env, ...server.env },
-            stdio: "inherit",
+            stdio: ["ignore", "pipe", "inherit"],
           }),
         );
         const ends = children.map((child) => once(child, "close"));
         if (rounds < 6) {
-          await delay(300 + random(500));
-          for (const child of children) child.kill("SIGKILL");
-        }
+          const stepsMax = 1 + random(6);
+          let steps = 0;
+          for (const { stdout } of children) {
+            stdout.on("data", (dots: Buffer) => {
+              steps += dots.length;
+              if (steps < stepsMax) return;
+              setTimeout(() => children.map((child) => child.kill("SIGKILL")), random(8));
+            });
+          }
+        } else for (const { stdout } of children) stdout.resume();
         const ended = await Promise.all(ends);
         killed += ended.filter(([, signal]) => signal === "SIGKILL").length;
         if (ended.some(([code]) => code === 0)) break;
