@@ -1,14 +1,7 @@
 /** Publications of a row table that has a column of every type, for tests of the Kafka sink. */
-import type { Publication, TableLayout } from "../../lib/sinks/sink.js";
+import type { Publication } from "../../lib/sinks/sink.js";
 import { batchOf, plain, type Row } from "./sinks-batches.js";
-import { column, compareRows, EVENTS } from "./sinks-script.js";
-
-export const ORIGIN = [
-  column("topic", "string"),
-  column("partition", "int"),
-  column("offset", "bigint"),
-];
-export const ROWS: TableLayout = { ...EVENTS, columns: [...EVENTS.columns, ...ORIGIN] };
+import { compareRows, ROWS } from "./sinks-script.js";
 
 /** Rows of partitions 0 to 3, with offsets that run on. */
 export class Rows {

@@ -1,6 +1,6 @@
 /**
- * What a sink must do (I7), for the Kafka sink against a real broker: what its topic holds is read
- * by kcat, and its values by DuckDB.
+ * The sinks' contract and what is Kafka's own, against a real broker: what a topic holds is read by
+ * kcat, and its values by DuckDB.
  */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,10 +13,11 @@ import type { KafkaClient } from "../../lib/sources/kafka/client.js";
 import { connectKafka } from "../../lib/sources/kafka/kafkajs-client.js";
 import { setUpKafka, startKafka, type TestKafka } from "../servers/kafka.js";
 import { kcatLines, missingKcat, readByKcat } from "../servers/kcat.js";
-import { ORIGIN, ROWS, Rows } from "./kafka-rows.js";
+import { Rows } from "./kafka-rows.js";
+import { describeSink } from "./sinks.js";
 import { batchOf, plainSql, type Row } from "./sinks-batches.js";
 import { queryPlain } from "./sinks-readers.js";
-import { column, compareRows, EVERY_TYPE, randomOf, stream } from "./sinks-script.js";
+import { compareRows, EVERY_TYPE, ORIGIN, ROWS, stream } from "./sinks-script.js";
 
 const missing = (await setUpKafka()) ?? (await missingKcat());
 
@@ -42,7 +43,7 @@ function originOf(headers: Readonly<Record<string, string>>) {
   return { topic, partition: Number(partition), offset: Number(offset) };
 }
 
-describe.skipIf(missing !== null)(`sink contract: kafka${missing ? ` (${missing})` : ""}`, () => {
+describe.skipIf(missing !== null)(`Kafka sink${missing ? ` (${missing})` : ""}`, () => {
   let kafka: TestKafka;
   let client: KafkaClient;
   let dir: string;
@@ -73,8 +74,18 @@ describe.skipIf(missing !== null)(`sink contract: kafka${missing ? ` (${missing}
     return kafkaSink({ env, pipeline, topic, layout, keyColumn: "s", sourceTopic: "none" });
   }
 
-  async function readTable(): Promise<(string | null)[][]> {
-    const records = await readByKcat(kafka.bootstrap, topic);
+  describeSink({
+    name: "kafka",
+    tables: [ROWS],
+    make: (place, pipeline, [layout]) => {
+      topic = path.basename(place);
+      return make(pipeline, layout);
+    },
+    readTable: (place) => readTable(path.basename(place)),
+  });
+
+  async function readTable(from = topic): Promise<(string | null)[][]> {
+    const records = await readByKcat(kafka.bootstrap, from);
     const file = path.join(dir, "records.ndjson");
     const lines = records.map(({ payload, headers }) => {
       const raw = Object.fromEntries(
@@ -114,54 +125,9 @@ describe.skipIf(missing !== null)(`sink contract: kafka${missing ? ` (${missing}
     expect(await readTable()).toEqual(rows.expected());
   }
 
-  test("starts from nothing at sequence 0, with a topic of its own", async () => {
-    expect(await sink.open()).toBe(0);
+  test("makes a topic of its own", async () => {
+    await sink.open();
     expect(await client.offsets(topic)).toHaveLength(4);
-    await expectRows(new Rows());
-  });
-
-  test("keeps every type, null, awkward text and the ends of time without loss", async () => {
-    const rows = new Rows().add(EVERY_TYPE);
-    await sink.open();
-    await sink.apply(stream(rows.publications), 1);
-    await expectRows(rows);
-  });
-
-  test("remembers its progress, also past publications of other tables and none", async () => {
-    const rows = new Rows().add([EVERY_TYPE[0]!]).add([]);
-    await sink.open();
-    await sink.apply(stream(rows.publications), 2);
-    await sink.close();
-    expect(await sink.open()).toBe(2);
-    const other = { ...rows.publications[0]!, sequence: 3, table: "elsewhere" };
-    await sink.apply(stream([other]), 3);
-    await sink.apply(stream([]), 7);
-    await sink.close();
-    expect(await make().open()).toBe(7);
-    await expectRows(rows);
-  });
-
-  test("changes nothing when publications come again", async () => {
-    const rows = new Rows().add(EVERY_TYPE).add([EVERY_TYPE[1]!]);
-    await sink.open();
-    await sink.apply(stream(rows.publications), 2);
-    await sink.apply(stream(rows.publications), 2);
-    rows.add(EVERY_TYPE);
-    await sink.apply(stream(rows.publications), 3);
-    await expectRows(rows);
-  });
-
-  test("applies nothing of a call whose input fails midway", async () => {
-    const rows = new Rows().add(EVERY_TYPE).add([EVERY_TYPE[1]!]);
-    async function* failing() {
-      yield rows.publications[0]!;
-      throw new Error("the source broke");
-    }
-    await sink.open();
-    await expect(sink.apply(failing(), 2)).rejects.toThrow(/^the source broke$/);
-    expect(await readTable()).toEqual([]);
-    await sink.apply(stream(rows.publications), 2);
-    await expectRows(rows);
   });
 
   test("refuses a null where none may be, naming table and column", async () => {
@@ -172,38 +138,6 @@ describe.skipIf(missing !== null)(`sink contract: kafka${missing ? ` (${missing}
     const { publications } = new Rows().add([EVERY_TYPE[1]!]);
     await expect(sink.apply(stream(publications), 1)).rejects.toThrow(/"events".*"s"/);
   });
-
-  test("refuses another pipeline's topic, and rows of other columns", async () => {
-    await sink.open();
-    await expect(make("q").open()).rejects.toMatchObject({
-      code: "OUTPUT",
-      message: expect.stringMatching(/belongs to pipeline "p"/),
-    });
-    const changed = { ...ROWS, columns: [...ROWS.columns, column("more", "int")] };
-    await expect(make("p", changed).open()).rejects.toMatchObject({ code: "OUTPUT" });
-  });
-
-  for (const seed of [1, 2, Math.floor(Math.random() * 1e9)]) {
-    test(`gives the same rows however a history is cut and repeated (seed ${seed})`, async () => {
-      const random = randomOf(seed);
-      const rows = new Rows();
-      for (let i = 0; i < 40; i++) {
-        const some = Array.from({ length: random(4) }, () => EVERY_TYPE[random(4)]!);
-        rows.add(some, random(9));
-      }
-      let done = await sink.open();
-      while (done < rows.publications.length) {
-        const upTo = Math.min(rows.publications.length, done + 1 + random(12));
-        const from = Math.max(0, done - random(5));
-        await sink.apply(stream(rows.publications.slice(from, upTo)), upTo);
-        done = upTo;
-        if (random(4) !== 0) continue;
-        await sink.close();
-        expect(await sink.open()).toBe(done);
-      }
-      await expectRows(rows);
-    });
-  }
 
   test("keeps each partition's rows in one partition, in their order, with their key", async () => {
     await client.createTopic(topic, { partitions: 2 });

@@ -49,7 +49,11 @@ export const EVENTS: TableLayout = {
   dateColumn: "t",
 };
 
-const ORIGIN = [column("topic", "string"), column("partition", "int"), column("offset", "bigint")];
+export const ORIGIN = [
+  column("topic", "string"),
+  column("partition", "int"),
+  column("offset", "bigint"),
+];
 
 /** As every row table has them; a script fills the last three. */
 export const ROWS: TableLayout = { ...EVENTS, columns: [...EVENTS.columns, ...ORIGIN] };

@@ -1,7 +1,6 @@
 /** Applies a history to a Kafka sink, to be killed: `<bootstrap> <topic> <count>`. */
 import { kafkaSink } from "../../../lib/sinks/kafka.js";
-import { ROWS } from "../../contract/kafka-rows.js";
-import { stream } from "../../contract/sinks-script.js";
+import { ROWS, stream } from "../../contract/sinks-script.js";
 import { history } from "./kafka-sink-history.js";
 
 const [MILLPOND_BOOTSTRAP, topic, count] = process.argv.slice(2);
