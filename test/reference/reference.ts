@@ -61,10 +61,13 @@ export async function referenceTables(
   const references = input.references ?? new Map();
   const steps = batchSteps(definition, { bronze: "bronze", references });
   await runBatch(connection, steps, input.functions ?? new Map());
-  const added = "COLUMNS(c -> c NOT IN ('__settled', '__event_time'))";
+  // A file's timestamp is not that of the records of a topic, which a file may stand for.
+  const columnsOf = (name: string) =>
+    `COLUMNS(c -> c NOT IN ('__settled', '__event_time')
+      AND NOT (${name === "dead_letters"} AND c IN ('timestamp', 'raw')))`;
   return {
     connection,
-    table: (name) => readRows(connection, `SELECT ${added} FROM main.${quoteName(name)}`),
+    table: (name) => readRows(connection, `SELECT ${columnsOf(name)} FROM main.${quoteName(name)}`),
     accounting: async () =>
       accounting(await readRows(connection, accountingSql(definition)), definition),
     close: () => {

@@ -109,7 +109,7 @@ export async function reference(dir: string, lines: readonly Line[]) {
 export async function produce(
   client: KafkaClient,
   topic: string,
-  lines: readonly Line[],
+  lines: readonly { readonly partition: number; readonly text: string | Buffer }[],
 ): Promise<void> {
   const producer = await client.producer();
   for (let from = 0; from < lines.length; from += 1_000) {
