@@ -14,6 +14,7 @@ import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
 import { agreesSql, differencesSql } from "./compare-sql.js";
 import { explain, keyOf, recomputedColumns } from "./explain.js";
 import type { AuditPlace } from "./place.js";
+import { rowsOf } from "./rows.js";
 import { tolerancesOf } from "./tolerances.js";
 
 export interface AuditOptions {
@@ -208,12 +209,6 @@ function recomputed({ definition, functions }: AuditOptions, layouts: readonly T
       reason: "runs a map function, which only the pipeline's file holds: give that file",
     })),
   };
-}
-
-type Cells = Readonly<Record<string, unknown>>;
-
-async function rowsOf(connection: DuckDBConnection, sql: string): Promise<Cells[]> {
-  return (await connection.runAndReadAll(sql)).getRowObjectsJson();
 }
 
 /** Event time that every partition with records has passed, by stream. */

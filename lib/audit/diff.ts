@@ -15,6 +15,7 @@ import { batchSteps } from "./batch-sql.js";
 import { differencesSql } from "./compare-sql.js";
 import { keyOf, recomputedColumns } from "./explain.js";
 import type { AuditPlace } from "./place.js";
+import { type Cells, rowsOf } from "./rows.js";
 
 export interface DiffReport {
   readonly equal: boolean;
@@ -200,12 +201,6 @@ function schemaDiff(before: TableLayout, after: TableLayout): string[] {
   const [a, b] = [keyOf(before), keyOf(after)].map((key) => key.join(", "));
   if (a !== b) changes.push(`~ a row's key (${a}) → (${b})`);
   return changes;
-}
-
-type Cells = Readonly<Record<string, unknown>>;
-
-async function rowsOf(connection: DuckDBConnection, sql: string): Promise<Cells[]> {
-  return (await connection.runAndReadAll(sql)).getRowObjectsJson();
 }
 
 const KINDS = { missing: "added", extra: "removed", different: "changed" } as const;

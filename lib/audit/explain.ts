@@ -10,6 +10,7 @@ import { quoteName, quoteText } from "../sinks/duckdb-types.js";
 import type { TableLayout } from "../sinks/sink.js";
 import { classifiedOf, eventsOf, outputsSql, streamOf, windowEventsSql } from "./batch-sql.js";
 import { agreesSql } from "./compare-sql.js";
+import { type Cells, rowsOf } from "./rows.js";
 import { resultSql } from "./sql-types.js";
 import { stepsSql } from "./steps-sql.js";
 import { tolerancesOf } from "./tolerances.js";
@@ -70,12 +71,6 @@ const NOT_RECOMPUTED: Readonly<Record<TableLayout["kind"], readonly string[]>> =
 export function recomputedColumns(layout: TableLayout): ColumnNode[] {
   const left = [...keyOf(layout), ...NOT_RECOMPUTED[layout.kind]];
   return layout.columns.filter(({ name }) => !left.includes(name));
-}
-
-type Cells = Readonly<Record<string, unknown>>;
-
-async function rowsOf(connection: DuckDBConnection, sql: string): Promise<Cells[]> {
-  return (await connection.runAndReadAll(sql)).getRowObjectsJson();
 }
 
 /** What the recomputation says of one record. */

@@ -2,132 +2,34 @@
 import { renameSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type AuditOptions, type AuditReport, audit } from "../../lib/audit/audit.js";
-import { openOutput } from "../../lib/audit/place.js";
-import type { Pipeline } from "../../lib/define/definition.js";
+import { describe, expect, test } from "vitest";
 import {
-  bigint,
-  count,
   double,
-  duckdb,
   lake,
   pipeline,
   seconds,
-  session,
   stream,
   string,
   sum,
   timestamp,
   tumbling,
 } from "../../lib/index.js";
-import { outputPaths } from "../../lib/runtime/output.js";
-import { keptReferences } from "../../lib/runtime/references.js";
 import { runPipeline } from "../../lib/runtime/run-pipeline.js";
 import { quoteText } from "../../lib/sinks/duckdb-types.js";
-import { Workspace } from "./support/check.js";
+import {
+  tables as allTables,
+  auditBed,
+  change,
+  found,
+  SINKS,
+  TOPIC,
+  visits,
+  withDatabase,
+} from "./support/audited-visits.js";
 
-const TOPIC = "visits";
-
-const visits = stream(TOPIC, {
-  schema: { id: string(), user: string(), n: bigint(), at: timestamp({ format: "epoch_s" }) },
-  key: "user",
-  eventTime: "at",
-  lateness: seconds(5),
-  dedup: "id",
-});
-
-const tables = {
-  tens: visits
-    .groupBy("user")
-    .window(tumbling(seconds(10)))
-    .aggregate({ hits: count(), total: sum("n") }),
-  stays: visits
-    .groupBy("user")
-    .window(session(seconds(4)))
-    .aggregate({ hits: count() }),
-  clean: visits.filter((e) => e.n.gte(0)),
-};
-const SINKS = [lake(), duckdb()];
+const { rolling: _, ...tables } = allTables;
 const plain = pipeline("visits", tables, { sinks: SINKS });
-
-/** Partition 0: offset 3 is a duplicate, 5 comes late for everything, 6 is no record. */
-const LOGS = [
-  [
-    { id: "a", user: "ann", n: 1, at: 100 },
-    { id: "b", user: "ann", n: 2, at: 103 },
-    { id: "c", user: "bob", n: 3, at: 112 },
-    { id: "a", user: "ann", n: 1, at: 100 },
-    { id: "d", user: "ann", n: 5, at: 140 },
-    { id: "e", user: "bob", n: 7, at: 113 },
-    { id: "f", user: "bob" },
-    { id: "g", user: "bob", n: -1, at: 141 },
-  ],
-  [
-    { id: "x", user: "eve", n: 10, at: 101 },
-    { id: "y", user: "eve", n: 20, at: 139 },
-    { id: "z", user: "eve", n: 30, at: 170 },
-  ],
-].map((records) => records.map((record) => JSON.stringify(record)));
-
-let workspace: Workspace;
-beforeEach(async () => {
-  workspace = await Workspace.create();
-});
-afterEach(() => workspace.remove());
-
-async function run(of: Pipeline = plain, options: { flush?: boolean } = {}): Promise<string> {
-  await workspace.write(TOPIC, LOGS);
-  const out = workspace.newOutput();
-  await workspace.run({ pipeline: of, out, batchSize: 2, ...options });
-  return out;
-}
-
-async function audited(
-  out: string,
-  of: Pipeline = plain,
-  options: Partial<AuditOptions> = {},
-): Promise<AuditReport> {
-  const { definition } = of;
-  const references = keptReferences(definition, outputPaths(out).references);
-  const place = await openOutput(out);
-  try {
-    return await audit(place, { definition, references, examples: 5, ...options });
-  } finally {
-    await place.close();
-  }
-}
-
-async function withDatabase(
-  file: string,
-  work: (connection: DuckDBConnection) => Promise<unknown>,
-): Promise<void> {
-  const instance = await DuckDBInstance.create(file);
-  const connection = await instance.connect();
-  await work(connection);
-  connection.closeSync();
-  instance.closeSync();
-}
-
-const change = (out: string, sql: string) =>
-  withDatabase(join(out, "results.duckdb"), (connection) => connection.run(sql));
-
-/** Of the tables that differ: what was found in them. */
-function found({ tables: all }: AuditReport) {
-  return Object.fromEntries(
-    all
-      .filter(({ differences }) => differences.length > 0)
-      .map(({ table, differences }) => [
-        table,
-        differences.map(({ kind, columns, explanation }) => ({
-          kind,
-          columns: columns.map((c) => `${c.column}: ${c.published} / ${c.recomputed}`),
-          explanation,
-        })),
-      ]),
-  );
-}
+const { run, audited, workspace } = auditBed(plain);
 
 async function editBronze(out: string, select: (records: string) => string): Promise<void> {
   const folder = join(out, "lake", "bronze");
@@ -169,9 +71,9 @@ describe("found too", () => {
     const sums = measured.window(tumbling(seconds(10))).aggregate({ total: sum("n") });
     const huge = pipeline("visits", { sums }, { sinks: SINKS });
     const records = [1, 2].map((at) => JSON.stringify({ user: "ann", n: 1e308, at }));
-    await workspace.write(TOPIC, [records]);
-    const out = workspace.newOutput();
-    await workspace.run({ pipeline: huge, out, batchSize: 2 });
+    await workspace().write(TOPIC, [records]);
+    const out = workspace().newOutput();
+    await workspace().run({ pipeline: huge, out, batchSize: 2 });
     expect(found(await audited(out, huge))).toEqual({});
     await change(out, "UPDATE sums SET total = 5");
     expect(found(await audited(out, huge))).toMatchObject({ sums: [{ kind: "different" }] });
@@ -222,14 +124,14 @@ test("the accounting of before a run that was stopped is no difference", async (
     Array.from({ length: count }, (_, i) =>
       JSON.stringify({ id: `r${i}`, user: "ann", n: 1, at: 100 + i }),
     );
-  await workspace.write(TOPIC, [lines(50)]);
-  const out = workspace.newOutput();
-  await workspace.run({ pipeline: plain, out, batchSize: 10 });
-  await workspace.write(TOPIC, [lines(300)]);
+  await workspace().write(TOPIC, [lines(50)]);
+  const out = workspace().newOutput();
+  await workspace().run({ pipeline: plain, out, batchSize: 10 });
+  await workspace().write(TOPIC, [lines(300)]);
   let slices = 0;
   const stopped = runPipeline({
     pipeline: plain,
-    inputs: new Map([[TOPIC, workspace.input(TOPIC)]]),
+    inputs: new Map([[TOPIC, workspace().input(TOPIC)]]),
     out,
     flush: true,
     batchSize: 10,
@@ -244,17 +146,17 @@ test("the accounting of before a run that was stopped is no difference", async (
   const report = await audited(out);
   expect(found(report)).toEqual({});
   expect(report.skipped).toMatchObject([{ table: "accounting" }]);
-  await workspace.run({ pipeline: plain, out, batchSize: 10 });
+  await workspace().run({ pipeline: plain, out, batchSize: 10 });
   expect(await audited(out)).toMatchObject({ equal: true, skipped: [] });
 });
 
 test("a window that waits for a slower partition is open, not different", async () => {
   const event = (id: string, user: string, at: number) => JSON.stringify({ id, user, n: 1, at });
   const [fast, slow] = [[event("a", "ann", 100)], [event("x", "eve", 101)]];
-  await workspace.write(TOPIC, [fast, slow]);
-  const out = workspace.newOutput();
-  await workspace.run({ pipeline: plain, out, batchSize: 10 });
-  await workspace.write(TOPIC, [[...fast, event("b", "ann", 103), event("c", "ann", 140)], slow]);
-  await workspace.run({ pipeline: plain, out, batchSize: 10, flush: false });
+  await workspace().write(TOPIC, [fast, slow]);
+  const out = workspace().newOutput();
+  await workspace().run({ pipeline: plain, out, batchSize: 10 });
+  await workspace().write(TOPIC, [[...fast, event("b", "ann", 103), event("c", "ann", 140)], slow]);
+  await workspace().run({ pipeline: plain, out, batchSize: 10, flush: false });
   expect(found(await audited(out))).toEqual({});
 });

@@ -5,133 +5,35 @@
 import { renameSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type AuditOptions, type AuditReport, audit } from "../../lib/audit/audit.js";
+import { describe, expect, test } from "vitest";
 import { openOutput } from "../../lib/audit/place.js";
-import type { Pipeline } from "../../lib/define/definition.js";
 import {
   bigint,
   count,
   duckdb,
-  lake,
   pipeline,
   reference,
   seconds,
-  session,
-  sliding,
-  stream,
   string,
   sum,
   timestamp,
   tumbling,
 } from "../../lib/index.js";
-import { outputPaths } from "../../lib/runtime/output.js";
-import { keptReferences } from "../../lib/runtime/references.js";
 import { quoteText } from "../../lib/sinks/duckdb-types.js";
-import { Workspace } from "./support/check.js";
+import {
+  auditBed,
+  change,
+  found,
+  LOGS,
+  plain,
+  SINKS,
+  TOPIC,
+  tables,
+  visits,
+  withDatabase,
+} from "./support/audited-visits.js";
 
-const TOPIC = "visits";
-
-const visits = stream(TOPIC, {
-  schema: { id: string(), user: string(), n: bigint(), at: timestamp({ format: "epoch_s" }) },
-  key: "user",
-  eventTime: "at",
-  lateness: seconds(5),
-  dedup: "id",
-});
-
-const tables = {
-  tens: visits
-    .groupBy("user")
-    .window(tumbling(seconds(10)))
-    .aggregate({ hits: count(), total: sum("n") }),
-  rolling: visits.window(sliding(seconds(10), { every: seconds(5) })).aggregate({ hits: count() }),
-  stays: visits
-    .groupBy("user")
-    .window(session(seconds(4)))
-    .aggregate({ hits: count() }),
-  clean: visits.filter((e) => e.n.gte(0)),
-};
-const SINKS = [lake(), duckdb()];
-const plain = pipeline("visits", tables, { sinks: SINKS });
-
-/** Partition 0: offset 3 is a duplicate, 5 comes late for everything, 6 is no record. */
-const LOGS = [
-  [
-    { id: "a", user: "ann", n: 1, at: 100 },
-    { id: "b", user: "ann", n: 2, at: 103 },
-    { id: "c", user: "bob", n: 3, at: 112 },
-    { id: "a", user: "ann", n: 1, at: 100 },
-    { id: "d", user: "ann", n: 5, at: 140 },
-    { id: "e", user: "bob", n: 7, at: 113 },
-    { id: "f", user: "bob" },
-    { id: "g", user: "bob", n: -1, at: 141 },
-  ],
-  [
-    { id: "x", user: "eve", n: 10, at: 101 },
-    { id: "y", user: "eve", n: 20, at: 139 },
-    { id: "z", user: "eve", n: 30, at: 170 },
-  ],
-].map((records) => records.map((record) => JSON.stringify(record)));
-
-let workspace: Workspace;
-beforeEach(async () => {
-  workspace = await Workspace.create();
-});
-afterEach(() => workspace.remove());
-
-async function run(of: Pipeline = plain, options: { flush?: boolean } = {}): Promise<string> {
-  await workspace.write(TOPIC, LOGS);
-  const out = workspace.newOutput();
-  await workspace.run({ pipeline: of, out, batchSize: 2, ...options });
-  return out;
-}
-
-async function audited(
-  out: string,
-  of: Pipeline = plain,
-  options: Partial<AuditOptions> = {},
-): Promise<AuditReport> {
-  const { definition } = of;
-  const references = keptReferences(definition, outputPaths(out).references);
-  const place = await openOutput(out);
-  try {
-    return await audit(place, { definition, references, examples: 5, ...options });
-  } finally {
-    await place.close();
-  }
-}
-
-async function withDatabase(
-  file: string,
-  work: (connection: DuckDBConnection) => Promise<unknown>,
-): Promise<void> {
-  const instance = await DuckDBInstance.create(file);
-  const connection = await instance.connect();
-  await work(connection);
-  connection.closeSync();
-  instance.closeSync();
-}
-
-const change = (out: string, sql: string) =>
-  withDatabase(join(out, "results.duckdb"), (connection) => connection.run(sql));
-
-/** Of the tables that differ: what was found in them. */
-function found({ tables: all }: AuditReport) {
-  return Object.fromEntries(
-    all
-      .filter(({ differences }) => differences.length > 0)
-      .map(({ table, differences }) => [
-        table,
-        differences.map(({ kind, columns, explanation }) => ({
-          kind,
-          columns: columns.map((c) => `${c.column}: ${c.published} / ${c.recomputed}`),
-          explanation,
-        })),
-      ]),
-  );
-}
+const { run, audited, workspace } = auditBed(plain);
 
 describe("an output as it is", () => {
   test("is equal, and every table was held against its recomputation", async () => {
@@ -159,11 +61,11 @@ describe("an output as it is", () => {
 
   test("is equal where windows were published open, and more came without a flush", async () => {
     const [first, second] = LOGS;
-    await workspace.write(TOPIC, [first.slice(0, 5), second.slice(0, 2)]);
-    const out = workspace.newOutput();
-    await workspace.run({ pipeline: plain, out, batchSize: 100 });
-    await workspace.write(TOPIC, LOGS);
-    await workspace.run({ pipeline: plain, out, batchSize: 100, flush: false });
+    await workspace().write(TOPIC, [first.slice(0, 5), second.slice(0, 2)]);
+    const out = workspace().newOutput();
+    await workspace().run({ pipeline: plain, out, batchSize: 100 });
+    await workspace().write(TOPIC, LOGS);
+    await workspace().run({ pipeline: plain, out, batchSize: 100, flush: false });
     expect(found(await audited(out))).toEqual({});
   });
 
@@ -306,9 +208,9 @@ describe("what SQL cannot say, or does not hold", () => {
   });
 
   test("reference tables are those that the run kept, whatever became of the file", async () => {
-    await writeFile(workspace.csv, "user,team\nann,red\nbob,blue\n");
+    await writeFile(workspace().csv, "user,team\nann,red\nbob,blue\n");
     const teams = reference("teams", {
-      file: workspace.csv,
+      file: workspace().csv,
       schema: { user: string(), team: string() },
     });
     const enriched = pipeline(
@@ -323,7 +225,7 @@ describe("what SQL cannot say, or does not hold", () => {
       { sinks: SINKS },
     );
     const out = await run(enriched);
-    await writeFile(workspace.csv, "user,team\nann,green\n");
+    await writeFile(workspace().csv, "user,team\nann,green\n");
     expect(found(await audited(out, enriched))).toEqual({});
   });
 
