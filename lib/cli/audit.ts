@@ -7,7 +7,7 @@ import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
 import { auditText } from "./audit-report.js";
-import { setting } from "./settings.js";
+import { setOption } from "./settings.js";
 
 interface AuditFlags {
   readonly out?: string;
@@ -52,7 +52,7 @@ export function auditCommand(): Command {
         .argParser(count)
         .default(5),
     )
-    .option("--set <name=value>", "a parameter, as the run had it", setting, new Map())
+    .addOption(setOption("a parameter, as the run had it"))
     .option("--sql", "print the SQL instead of running it")
     .option("--json", "one JSON object")
     .addHelpText("after", HELP)

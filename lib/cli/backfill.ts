@@ -1,9 +1,9 @@
 /** `millpond backfill`: a changed definition's tables, rebuilt from bronze and put in place. */
 import { Command } from "commander";
 import { loadPipeline } from "../runtime/load-pipeline.js";
-import { createProgress } from "./progress.js";
+import { watched } from "./progress.js";
 import { accountingText } from "./run-report.js";
-import { setting } from "./settings.js";
+import { setOption } from "./settings.js";
 
 interface BackfillFlags {
   readonly out: string;
@@ -32,12 +32,7 @@ export function backfillCommand(): Command {
     .argument("<pipeline>", "the new definition's file")
     .requiredOption("--out <dir>", "directory that a run wrote to")
     .option("--no-flush", "leave windows that are still open unpublished")
-    .option(
-      "--set <name=value>",
-      "override a parameter that the pipeline declares",
-      setting,
-      new Map(),
-    )
+    .addOption(setOption())
     .option("--json", "progress and result as JSON lines")
     .addHelpText("after", HELP)
     .action(run);
@@ -47,37 +42,28 @@ async function run(file: string, flags: BackfillFlags): Promise<void> {
   const { backfill } = await import("../audit/backfill.js");
   const pipeline = await loadPipeline(file, flags.set);
   const json = flags.json === true;
-  const progress = createProgress({ stream: process.stderr, isTTY: process.stderr.isTTY, json });
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
-  try {
-    const report = await backfill({
+  const report = await watched(json, (watch) =>
+    backfill({
       pipeline,
       out: flags.out,
       flush: flags.flush,
       batchSize: SLICE_RECORDS,
-      onProgress: (facts) => progress.update(facts),
-      signal: stop.signal,
-    });
-    progress.done();
-    if (report.kind === "aborted") process.exitCode = 130;
-    if (report.kind === "current") {
-      const text = `${flags.out} is of this definition already; nothing was done`;
-      process.stdout.write(json ? `${JSON.stringify({ kind: "current" })}\n` : `${text}\n`);
-    }
-    if (report.kind !== "done") return;
-    const { accounting, records } = report.run;
-    const rows = report.audit.tables.reduce((sum, table) => sum + table.rows, 0);
-    const number = (value: number) => value.toLocaleString("en-US");
-    process.stdout.write(
-      json
-        ? `${JSON.stringify({ kind: "rebuilt", records, rows, accounting })}\n`
-        : `${accountingText(accounting)}\nRebuilt from ${number(records)} records in bronze; all ` +
-            `${number(rows)} rows are as batch SQL says.\n`,
-    );
-  } finally {
-    progress.done();
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+      ...watch,
+    }),
+  );
+  if (report.kind === "aborted") process.exitCode = 130;
+  if (report.kind === "current") {
+    const text = `${flags.out} is of this definition already; nothing was done`;
+    process.stdout.write(json ? `${JSON.stringify({ kind: "current" })}\n` : `${text}\n`);
   }
+  if (report.kind !== "done") return;
+  const { accounting, records } = report.run;
+  const rows = report.audit.tables.reduce((sum, table) => sum + table.rows, 0);
+  const number = (value: number) => value.toLocaleString("en-US");
+  process.stdout.write(
+    json
+      ? `${JSON.stringify({ kind: "rebuilt", records, rows, accounting })}\n`
+      : `${accountingText(accounting)}\nRebuilt from ${number(records)} records in bronze; all ` +
+          `${number(rows)} rows are as batch SQL says.\n`,
+  );
 }

@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { MetricsAddress } from "../observe/metrics-endpoint.js";
 import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
+import { setOption } from "./settings.js";
 
 export interface DevFlags {
   readonly bootstrap?: string;
@@ -96,12 +97,7 @@ export function devCommand(): Command {
       "serve metrics to Prometheus, on 127.0.0.1 unless a host is given",
       metricsAddress,
     )
-    .option(
-      "--set <name=value>",
-      "override a parameter that the pipeline declares",
-      setting,
-      new Map(),
-    )
+    .addOption(setOption())
     .option("--json", "notes and live numbers as JSON lines")
     .addHelpText("after", HELP)
     .action(async (file: string, flags: DevFlags) => {
@@ -138,12 +134,6 @@ function filesFlag(value: string, before: readonly FilesFlag[]): readonly FilesF
     throw new InvalidArgumentError("a stream takes files of one folder.");
   }
   return [...before, { stream, dir }];
-}
-
-function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
-  const at = value.indexOf("=");
-  if (at < 1) throw new InvalidArgumentError("expected <name>=<value>.");
-  return new Map([...before, [value.slice(0, at), value.slice(at + 1)]]);
 }
 
 function whole(max: number): (value: string) => number {

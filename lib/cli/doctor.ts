@@ -1,7 +1,7 @@
 /** `millpond doctor`: what a pipeline needs of this machine and its servers, one line a check. */
 import { Command } from "commander";
 import type { CheckResult } from "./doctor-checks.js";
-import { setting } from "./settings.js";
+import { setOption } from "./settings.js";
 
 const HELP = `
 Looks at this machine, and at the servers that the environment and the pipeline name. Variables are
@@ -26,12 +26,7 @@ export function doctorCommand(): Command {
     .description("check Node, DuckDB, disk, Kafka, PostgreSQL, AWS and Snowflake")
     .argument("[pipeline.ts]", "also check what this pipeline needs")
     .option("--out <dir>", "where results would go", ".")
-    .option(
-      "--set <name=value>",
-      "override a parameter that the pipeline declares",
-      setting,
-      new Map(),
-    )
+    .addOption(setOption())
     .option("--json", "one JSON object a line")
     .addHelpText("after", HELP)
     .action(async (file: string | undefined, flags: Flags) => {

@@ -24,6 +24,26 @@ const RATE_OVER_MS = 2_000;
 const WIDTH_MIN = 40;
 const WIDTH_MAX = 200;
 
+/** What a long command's work is given: where to tell how far it is, and when to stop. */
+export interface Watch {
+  readonly onProgress: (facts: RunProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Shows how far `work` is, on stderr; Ctrl-C and SIGTERM ask it to stop, once. */
+export async function watched<T>(json: boolean, work: (watch: Watch) => Promise<T>): Promise<T> {
+  const progress = createProgress({ stream: process.stderr, isTTY: process.stderr.isTTY, json });
+  const stop = new AbortController();
+  const onSignal = () => stop.abort();
+  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
+  try {
+    return await work({ onProgress: (facts) => progress.update(facts), signal: stop.signal });
+  } finally {
+    progress.done();
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+}
+
 export function createProgress(options: ProgressOptions): Progress {
   return new ProgressView(options);
 }

@@ -4,9 +4,9 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { suggestion } from "../define/definition-error.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
-import { createProgress } from "./progress.js";
+import { watched } from "./progress.js";
 import { printRunReport } from "./run-report.js";
-import { setting } from "./settings.js";
+import { setOption } from "./settings.js";
 
 interface RunFlags {
   readonly input: readonly string[];
@@ -58,12 +58,7 @@ export function runCommand(): Command {
         "replay: event time passes x times as fast as the clock, as 60 or 60x",
       ).argParser(speed),
     )
-    .option(
-      "--set <name=value>",
-      "override a parameter that the pipeline declares",
-      setting,
-      new Map(),
-    )
+    .addOption(setOption())
     .option("--json", "progress and result as JSON lines")
     .addHelpText("after", HELP)
     .action(async (file: string, flags: RunFlags) => run(file, flags));
@@ -80,12 +75,8 @@ async function run(file: string, flags: RunFlags): Promise<void> {
     pipeline.definition.streams.map(({ name }) => name),
   );
   const json = flags.json === true;
-  const progress = createProgress({ stream: process.stderr, isTTY: process.stderr.isTTY, json });
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
-  try {
-    const report = await runPipeline({
+  const report = await watched(json, (watch) =>
+    runPipeline({
       pipeline,
       inputs,
       out: flags.out,
@@ -95,16 +86,11 @@ async function run(file: string, flags: RunFlags): Promise<void> {
       ...(flags.speed === undefined ? {} : { speed: flags.speed }),
       pipelineFile: file,
       overrides: flags.set,
-      onProgress: (facts) => progress.update(facts),
-      signal: stop.signal,
-    });
-    progress.done();
-    printRunReport(report, { json });
-    if (report.aborted) process.exitCode = 130;
-  } finally {
-    progress.done();
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
-  }
+      ...watch,
+    }),
+  );
+  printRunReport(report, { json });
+  if (report.aborted) process.exitCode = 130;
 }
 
 /** The path of each stream's input; a path alone is enough for a pipeline of one stream. */
