@@ -43,8 +43,20 @@ export type SinkHandler = ((
  * export const handler = makeSink({ pipeline });
  */
 export function makeSink(options: SinkOptions): SinkHandler {
-  const metrics = options.metrics ?? emfOutput(options.write ?? stdoutLine);
-  const { name } = options.pipeline.definition;
+  return sinkHandler({
+    pipeline: options.pipeline.definition.name,
+    metrics: options.metrics ?? emfOutput(options.write ?? stdoutLine),
+    open: () => openRounds(options),
+  });
+}
+
+/** The same over other rounds: `open` makes them when they are first needed. */
+export function sinkHandler(options: {
+  readonly pipeline: string;
+  readonly metrics: MetricsOutput;
+  readonly open: () => Promise<SinkRounds>;
+}): SinkHandler {
+  const { pipeline: name, metrics, open } = options;
   let setup: Promise<SinkRounds> | null = null;
   let last: Promise<unknown> = Promise.resolve();
   const takeTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -58,7 +70,7 @@ export function makeSink(options: SinkOptions): SinkHandler {
     const started = performance.now();
     let rounds: SinkRounds | null = null;
     try {
-      setup ??= openRounds(options);
+      setup ??= open();
       rounds = await setup;
       const remainingMs = () => context.getRemainingTimeInMillis();
       return await rounds.run({ ...request, remainingMs });

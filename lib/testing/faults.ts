@@ -13,6 +13,7 @@ export const FAULT_KINDS = [
   "processor killed",
   "processor timed out",
   "sink killed",
+  "wake-up of the sink lost",
   "two requests in one environment",
   "two invocations on one partition",
   "batch delivered again after success",
@@ -31,17 +32,21 @@ export const FAULT_KINDS = [
   "flush on demand",
 ] as const;
 
-export type FaultKind = (typeof FAULT_KINDS)[number];
+/** What nobody draws: it comes of the others, and is counted when it does. */
+export const SEEN_KINDS = ["sink woken for nothing", "sink gave way to another"] as const;
+
+export type DrawnKind = (typeof FAULT_KINDS)[number];
+export type FaultKind = DrawnKind | (typeof SEEN_KINDS)[number];
 
 export type FaultCounts = Map<FaultKind, number>;
 
 /** Odds by kind; what is not named never happens. */
-export type FaultOdds = ReadonlyMap<FaultKind, number>;
+export type FaultOdds = ReadonlyMap<DrawnKind, number>;
 
 export const NO_FAULTS: FaultOdds = new Map();
 
 /** Odds that suit each kind: store calls are many, deployments are few. */
-const USUAL_ODDS: Readonly<Record<FaultKind, number>> = {
+const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "store call failed": 0.05,
   "store down for a while": 0.003,
   "write applied, reply lost": 0.05,
@@ -52,6 +57,7 @@ const USUAL_ODDS: Readonly<Record<FaultKind, number>> = {
   "processor killed": 0.05,
   "processor timed out": 0.05,
   "sink killed": 0.05,
+  "wake-up of the sink lost": 0.05,
   "two requests in one environment": 0.4,
   "two invocations on one partition": 0.15,
   "batch delivered again after success": 0.15,

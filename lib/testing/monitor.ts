@@ -43,6 +43,12 @@ export class ProtocolMonitor implements StoreMonitor {
     return this.#published;
   }
 
+  /** Outbox entries of a partition that the publisher has not taken. */
+  waiting(id: string): number {
+    const taken = this.#published?.taken[id] ?? 0;
+    return this.#last.get(id)?.outbox.filter(({ sequence }) => sequence > taken).length ?? 0;
+  }
+
   /** Whether some checkpoint names the object. */
   isNamed(key: string): boolean {
     const named = [...this.#needed.values(), ...this.#outboxes.values()];

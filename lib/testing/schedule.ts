@@ -167,6 +167,7 @@ class Schedule {
     this.#sinks.calm();
     if (world.random.unit() < 0.3) this.#processors.redeliverAll();
     await this.#untilDone();
+    if (world.random.unit() < 0.3) await this.#tellAll();
     await this.#publishAll();
     const tables = this.#results.stores.map((store) => store.tables());
     // Not every time: it takes as long as all the rest.
@@ -193,8 +194,9 @@ class Schedule {
     const chance = world.random.unit();
     if (chance < 0.12) await this.#processors.deliver();
     else if (chance < 0.132) {
-      const flush = world.strikes("flush on demand");
-      await this.#sinks.wake({ flush, tick: flush || world.random.unit() < 0.3 });
+      const isFlush = world.strikes("flush on demand");
+      const other = world.random.unit() < 0.3 ? "tick" : "news";
+      await this.#sinks.wake(isFlush ? "flush" : other);
     } else if (chance < 0.145) this.#passTime();
     else if (chance < 0.175) {
       await this.#processors.strike();
@@ -225,9 +227,23 @@ class Schedule {
     }
   }
 
+  /** The state table's stream alone makes sinks take all there is. */
+  async #tellAll(): Promise<void> {
+    const { changes } = this.#stores;
+    while (this.#sinks.hasNews) {
+      await this.#sinks.wake("news");
+      await this.#untilDone();
+    }
+    for (const id of this.#stores.ids(`${this.#prepared.runtime.definition.name}/partitions/`)) {
+      if (!this.#sinks.hasHeardFrom(changes.lastIndexOf(id))) continue;
+      const waiting = this.#monitor.waiting(id);
+      this.#check(waiting === 0, `${waiting} entries of ${id} wait although sinks were told`);
+    }
+  }
+
   async #publishAll(): Promise<void> {
     const before = this.#sinks.done;
-    await this.#sinks.wake({ flush: true, tick: true });
+    await this.#sinks.wake("flush");
     await this.#untilDone();
     this.#check(this.#sinks.done > before, "a sink in a calm world did not get done");
   }
@@ -241,7 +257,7 @@ class Schedule {
   /** What crashed commits left is found, and nothing else is touched (the monitor sees to that). */
   async #sweep(): Promise<void> {
     this.#world.nowMs += 3 * HOUR_MS;
-    await this.#sinks.wake({ flush: false, tick: true });
+    await this.#sinks.wake("tick");
     await this.#untilDone();
     for (const key of this.#stores.objects.keys()) {
       if (this.#monitor.isNamed(key)) continue;

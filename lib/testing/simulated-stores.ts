@@ -5,14 +5,6 @@
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "../commit/ports.js";
 import type { SimulatedProcess, World } from "./world.js";
 
-/** As text, so that what would not survive a real store does not survive here. */
-interface StoredItem {
-  readonly generation: number;
-  readonly commitId: string;
-  readonly attributesJson: string;
-  readonly payload: Uint8Array;
-}
-
 /** Sees each change as it is made; throws `Violation`. */
 export interface StoreMonitor {
   committed(id: string, item: CheckpointItem): void;
@@ -23,7 +15,9 @@ export interface StoreMonitor {
 
 export class SimulatedStores {
   readonly objects = new Map<string, Uint8Array>();
-  readonly #items = new Map<string, StoredItem>();
+  /** Ids of the items that were written, in order: what the state table's stream tells of. */
+  readonly changes: string[] = [];
+  readonly #items = new Map<string, CheckpointItem>();
   readonly #world: World;
   readonly #payloadBytesMax: number;
   monitor: StoreMonitor | null = null;
@@ -41,10 +35,7 @@ export class SimulatedStores {
   /** At once, without the world: for checks. */
   item(id: string): CheckpointItem | null {
     const stored = this.#items.get(id);
-    if (stored === undefined) return null;
-    const { generation, commitId, attributesJson, payload } = stored;
-    const attributes: Record<string, unknown> = JSON.parse(attributesJson);
-    return { generation, commitId, attributes, payload: payload.slice() };
+    return stored === undefined ? null : { ...stored, payload: stored.payload.slice() };
   }
 
   ids(prefix: string): string[] {
@@ -58,9 +49,9 @@ export class SimulatedStores {
       read: (id) =>
         world.call(process, { what: `read ${id}`, isWrite: false, apply: () => this.item(id) }),
       compareAndSwap: (id, item) => {
-        // As a client does, what is sent is made now.
-        const attributesJson = JSON.stringify(item.attributes);
-        const stored = { ...item, attributesJson, payload: item.payload.slice() };
+        // As a client does, what is sent is made now; what JSON does not keep is lost.
+        const attributes = frozen(JSON.parse(JSON.stringify(item.attributes)));
+        const stored = { ...item, attributes, payload: item.payload.slice() };
         const what = `swap ${id} to ${item.generation}`;
         return world.call(process, { what, isWrite: true, apply: () => this.#swap(id, stored) });
       },
@@ -73,9 +64,10 @@ export class SimulatedStores {
     };
   }
 
-  #swap(id: string, next: StoredItem): "committed" | "conflict" {
+  #swap(id: string, next: CheckpointItem): "committed" | "conflict" {
     if ((this.#items.get(id)?.generation ?? 0) !== next.generation - 1) return "conflict";
     this.#items.set(id, next);
+    this.changes.push(id);
     this.monitor?.committed(id, this.item(id)!);
     return "committed";
   }
@@ -119,6 +111,13 @@ export class SimulatedStores {
     this.objects.set(key, bytes);
     return "created";
   }
+}
+
+/** All readers share it; who would change it fails. */
+function frozen<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  for (const part of Object.values(value)) frozen(part);
+  return Object.freeze(value);
 }
 
 function withPrefix(keys: Iterable<string>, prefix: string): string[] {

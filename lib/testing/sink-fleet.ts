@@ -1,21 +1,45 @@
-/** The sink's invocations in a simulated world: late, out of turn, two at once, killed. */
+/**
+ * The sink's invocations in a simulated world: woken by the state table's stream, by ticks and on
+ * demand; late, out of turn, two at once, killed.
+ */
 import type { PipelineRuntime } from "../handlers/pipeline-runtime.js";
+import { type SinkHandler, sinkHandler } from "../handlers/sink.js";
 import type { StepBounds } from "../runtime/backlog.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
-import { SinkRounds } from "../runtime/sink-rounds.js";
-import type { Violation } from "./faults.js";
+import { type RoundsReport, SinkRounds } from "../runtime/sink-rounds.js";
+import { countFault, Violation } from "./faults.js";
 import { failureOf, unexplained } from "./judge.js";
 import type { SimulatedStores } from "./simulated-stores.js";
 import type { SimulatedProcess, World } from "./world.js";
 
 const ENVIRONMENTS_MAX = 3;
 const REMAINING_MS = 600_000;
+/** As the mapping is deployed: a batch is tried twice, then a later one or the tick does. */
+const NEWS_ATTEMPTS_MAX = 2;
 
 interface SinkEnvironment {
   readonly process: SimulatedProcess;
-  readonly rounds: SinkRounds;
-  isRunning: boolean;
+  readonly handle: SinkHandler;
+  readonly invocations: Set<SinkInvocation>;
 }
+
+interface SinkInvocation {
+  readonly call: SinkCall;
+  /** Codes that it has to fail with; none for the pipeline's own definition. */
+  readonly mustFail: readonly string[];
+}
+
+/** Changes `[from, to)` of the checkpoints, as the state table's stream tells of them. */
+interface News {
+  readonly from: number;
+  readonly to: number;
+  readonly attempts: number;
+}
+
+type SinkCall =
+  | { readonly kind: "tick" }
+  | { readonly kind: "flush" }
+  | { readonly kind: "news"; readonly news: News };
 
 export interface SinkFleetOptions {
   readonly world: World;
@@ -27,51 +51,63 @@ export interface SinkFleetOptions {
   readonly step: StepBounds;
 }
 
-export interface SinkCall {
-  readonly flush: boolean;
-  readonly tick: boolean;
-}
-
 export class SinkFleet {
   violation: Violation | null = null;
   /** Of calls that ended as they should. */
   done = 0;
   readonly #options: SinkFleetOptions;
   #environments: SinkEnvironment[] = [];
+  #newsFrom = 0;
+  /** To be tried again. */
+  #failedNews: News[] = [];
+  /** Changes before it may have been told to nobody. */
+  #lostTo = 0;
 
   constructor(options: SinkFleetOptions) {
     this.#options = options;
   }
 
   get isIdle(): boolean {
-    return this.#environments.every(({ isRunning }) => !isRunning);
+    return this.#environments.every(({ invocations }) => invocations.size === 0);
   }
 
-  /** An event for the sink; left out while another one is at work, but for the odds of two. */
-  async wake(call: SinkCall): Promise<void> {
+  /** Changes wait to be told. */
+  get hasNews(): boolean {
+    return this.#failedNews.length > 0 || this.#newsFrom < this.#options.stores.changes.length;
+  }
+
+  /** Whether each change from this one on was told to a sink that then got done. */
+  hasHeardFrom(change: number): boolean {
+    return !this.hasNews && change >= this.#lostTo;
+  }
+
+  /** Left out while another one is at work, but for the odds of two. */
+  async wake(kind: SinkCall["kind"]): Promise<void> {
     const { world } = this.#options;
     if (!this.isIdle && !world.strikes("two sinks at once")) return;
-    const idle = this.#environments.filter(({ isRunning }) => !isRunning);
-    const mayBeNew = this.#environments.length < ENVIRONMENTS_MAX;
-    const isNew = idle.length === 0 || (mayBeNew && world.random.unit() < 0.1);
-    if (isNew && !mayBeNew) return;
-    const { runtime } = this.#options;
-    const environment = isNew ? this.#newEnvironment(runtime) : world.random.pick(idle);
-    await this.#run(environment, call, new Set());
+    const environment = this.#environment();
+    if (environment === null) return;
+    if (kind !== "news") return this.#run(environment, { call: { kind }, mustFail: [] });
+    if (!this.hasNews) return;
+    const news = this.#takeNews();
+    if (world.strikes("wake-up of the sink lost")) this.#lose(news);
+    else await this.#run(environment, { call: { kind, news }, mustFail: [] });
   }
 
   async strike(): Promise<void> {
-    const { world } = this.#options;
-    const running = this.#environments.filter(({ isRunning }) => isRunning);
+    const { world, stores, runtime } = this.#options;
+    const running = this.#environments.filter(({ invocations }) => invocations.size > 0);
     if (running.length > 0 && world.strikes("sink killed")) this.#kill(world.random.pick(running));
     if (world.strikes("same definition deployed")) {
       for (const environment of this.#environments) {
-        if (!environment.isRunning) this.#kill(environment);
+        if (environment.invocations.size === 0) this.#kill(environment);
       }
     }
-    if (this.done > 0 && world.strikes("changed definition deployed")) {
+    // Before anything was committed there is nothing to tell it by.
+    const isKnown = stores.ids(`${runtime.definition.name}/partitions/`).length > 0;
+    if (isKnown && world.strikes("changed definition deployed")) {
       const environment = this.#newEnvironment(this.#options.changed);
-      await this.#run(environment, { flush: true, tick: true }, new Set(["OUTPUT"]));
+      await this.#run(environment, { call: { kind: "flush" }, mustFail: ["OUTPUT"] });
       this.#environments = this.#environments.filter((other) => other !== environment);
     }
     if (world.strikes("clock jumped") && this.#environments.length > 0) {
@@ -84,51 +120,130 @@ export class SinkFleet {
     for (const { process } of this.#environments) process.isFrozen = false;
   }
 
+  /** An idle one, a new one, or one at work, whose requests take turns. */
+  #environment(): SinkEnvironment | null {
+    const { world, runtime } = this.#options;
+    const busy = this.#environments.filter(({ invocations }) => invocations.size > 0);
+    if (busy.length > 0 && world.strikes("two requests in one environment")) {
+      return world.random.pick(busy);
+    }
+    const idle = this.#environments.filter(({ invocations }) => invocations.size === 0);
+    const mayBeNew = this.#environments.length < ENVIRONMENTS_MAX;
+    const isNew = idle.length === 0 || (mayBeNew && world.random.unit() < 0.1);
+    if (isNew) return mayBeNew ? this.#newEnvironment(runtime) : null;
+    return world.random.pick(idle);
+  }
+
   #newEnvironment(runtime: PipelineRuntime): SinkEnvironment {
     const { world, stores, step } = this.#options;
     const process = world.startProcess("sink");
     const sinks = this.#options.sinksOf(process);
-    const rounds = new SinkRounds({ ...runtime, ...stores.of(process), sinks, step });
-    const environment = { process, rounds, isRunning: false };
+    const handle = sinkHandler({
+      pipeline: runtime.definition.name,
+      metrics: { write: () => undefined },
+      open: async () => new SinkRounds({ ...runtime, ...stores.of(process), sinks, step }),
+    });
+    const environment = { process, handle, invocations: new Set<SinkInvocation>() };
     this.#environments.push(environment);
     return environment;
   }
 
-  async #run(
-    environment: SinkEnvironment,
-    call: SinkCall,
-    expected: ReadonlySet<string>,
-  ): Promise<void> {
+  async #run(environment: SinkEnvironment, invocation: SinkInvocation): Promise<void> {
     const { world } = this.#options;
-    const { process, rounds } = environment;
+    const { process, handle, invocations } = environment;
+    const { call } = invocation;
     const remainingMs = world.strikes("sink out of time") ? 5_000 : REMAINING_MS;
-    environment.isRunning = true;
+    invocations.add(invocation);
     process.isAtWork = true;
     process.isFrozen = false;
     world.trace(`${process.name} is woken ${JSON.stringify(call)}`);
-    const end = (how: string) => {
-      world.trace(`${process.name} ends: ${how}`);
-      environment.isRunning = false;
-      process.isAtWork = false;
-      process.isFrozen = true;
-    };
+    const context = { getRemainingTimeInMillis: () => remainingMs };
     await world.enter(process, () => {
-      rounds.run({ ...call, remainingMs: () => remainingMs }).then(
-        ({ outcome }) => {
-          if (outcome === "done") this.done += 1;
-          end(outcome);
+      handle(this.#eventOf(call), context).then(
+        (report) => {
+          this.#end(environment, invocation, report?.outcome ?? "nothing");
+          this.#answered(invocation, report);
         },
         (error: unknown) => {
           const failure = failureOf(error);
+          this.#end(environment, invocation, `${failure.code} ${failure.message}`);
+          const expected = new Set(invocation.mustFail);
           this.violation ??= unexplained(process.name, failure, expected);
-          end(`${failure.code} ${failure.message}`);
+          if (call.kind === "news") this.#failed(call.news);
         },
       );
     });
   }
 
+  #end(environment: SinkEnvironment, invocation: SinkInvocation, how: string): void {
+    const { process, invocations } = environment;
+    this.#options.world.trace(`${process.name} ends: ${how}`);
+    invocations.delete(invocation);
+    process.isAtWork = invocations.size > 0;
+    process.isFrozen = invocations.size === 0;
+  }
+
+  #answered({ call, mustFail }: SinkInvocation, report: RoundsReport | null): void {
+    const { world } = this.#options;
+    if (mustFail.length > 0) {
+      this.violation ??= new Violation(`a sink took what it must refuse (${mustFail})`);
+    }
+    const isOfPartition = call.kind !== "news" || this.#tellsOfPartition(call.news);
+    if ((report === null) === isOfPartition) {
+      const found = report === null ? "slept on" : "was woken by";
+      this.violation ??= new Violation(`a sink ${found} ${JSON.stringify(call)}`);
+    }
+    if (report === null) countFault(world.faults, "sink woken for nothing");
+    if (report?.outcome === "yielded") countFault(world.faults, "sink gave way to another");
+    if (report?.outcome === "done") this.done += 1;
+    // What is left then is for the tick.
+    else if (report !== null && call.kind === "news") this.#lose(call.news);
+  }
+
+  #takeNews(): News {
+    const { world, stores } = this.#options;
+    const again = this.#failedNews.shift();
+    if (again !== undefined) return again;
+    const from = this.#newsFrom;
+    const waiting = stores.changes.length - from;
+    const count = world.random.unit() < 0.5 ? waiting : 1 + world.random.below(waiting);
+    this.#newsFrom = from + count;
+    return { from, to: this.#newsFrom, attempts: 1 };
+  }
+
+  #failed(news: News): void {
+    if (news.attempts >= NEWS_ATTEMPTS_MAX) this.#lose(news);
+    else this.#failedNews.push({ ...news, attempts: news.attempts + 1 });
+  }
+
+  #lose({ to }: News): void {
+    this.#lostTo = Math.max(this.#lostTo, to);
+  }
+
+  #tellsOfPartition({ from, to }: News): boolean {
+    const { stores, runtime } = this.#options;
+    const prefix = `${runtime.definition.name}/partitions/`;
+    return stores.changes.slice(from, to).some((id) => id.startsWith(prefix));
+  }
+
+  /** What Lambda hands over: keys are how `DynamoDbCheckpointStore` divides an id. */
+  #eventOf(call: SinkCall): unknown {
+    if (call.kind === "flush") return { flush: true };
+    if (call.kind === "tick") return { "detail-type": "Scheduled Event", detail: {} };
+    const { from, to } = call.news;
+    const records = this.#options.stores.changes.slice(from, to).map((id) => {
+      const [pipeline = "", ...rest] = id.split("/");
+      const Keys = { pipeline: { S: pipeline }, name: { S: rest.join("/") } };
+      return { eventName: "MODIFY", eventSource: "aws:dynamodb", dynamodb: { Keys } };
+    });
+    return { Records: records };
+  }
+
   #kill(environment: SinkEnvironment): void {
     this.#options.world.kill(environment.process);
+    for (const { call } of environment.invocations) {
+      if (call.kind === "news") this.#failed(call.news);
+    }
     this.#environments = this.#environments.filter((other) => other !== environment);
   }
 }

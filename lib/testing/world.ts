@@ -3,12 +3,13 @@
  * they make to the outside. Which call goes on next, and how it ends, is drawn from one seed, so
  * that a run can be repeated byte for byte. What the calls do is left to the stores.
  */
+import { nextTick } from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { Random } from "../sources/simulate/random.js";
 import {
   countFault,
+  type DrawnKind,
   type FaultCounts,
-  type FaultKind,
   type FaultOdds,
   NO_FAULTS,
   SimulatedFault,
@@ -100,7 +101,7 @@ export class World {
   }
 
   /** Whether a fault happens here and now; counted if so. */
-  strikes(kind: FaultKind): boolean {
+  strikes(kind: DrawnKind): boolean {
     const odds = this.odds.get(kind);
     if (odds === undefined || this.random.unit() >= odds) return false;
     countFault(this.faults, kind);
@@ -166,7 +167,7 @@ export class World {
     this.#current = process;
     work();
     // All promises that can go on have done so before the loop turns.
-    await new Promise(setImmediate);
+    await new Promise<void>((resolve) => nextTick(resolve));
     while (process.isAtWork && !this.#calls.some((call) => call.process === process)) {
       await setTimeout(1);
     }
