@@ -20,8 +20,13 @@ import {
   readManifest,
   writeManifest,
 } from "../runtime/output.js";
-import { loadReferences, referenceFiles } from "../runtime/references.js";
-import { type RunProgress, type RunReport, runSources } from "../runtime/run-pipeline.js";
+import { keepReferences, loadReferences, referenceFiles } from "../runtime/references.js";
+import {
+  localPlace,
+  type RunProgress,
+  type RunReport,
+  runSources,
+} from "../runtime/run-pipeline.js";
 import { partitionPrefix, publisherId } from "../runtime/runner.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import { FileCheckpointStore } from "../stores/files.js";
@@ -149,7 +154,11 @@ async function rebuild(
       source: bronzeSource(place.instance, place.bronze, partition),
     }));
     await copyOtherItems(before, after, manifest.definition);
-    return await runSources(options, after, references, sources);
+    keepReferences(options.pipeline, after.references);
+    const { definition } = options.pipeline;
+    const hash = definitionHash(definition, references.hashes);
+    const to = localPlace(after, definition, hash);
+    return await runSources(options, to, references, hash, sources);
   } finally {
     await place.close();
   }
@@ -178,7 +187,7 @@ async function bronzePartitions(
           "whole, so process the input again into a new --out",
       );
     }
-    partitions.push({ topic, partition, label, position: checkpoint.position, records, bytes });
+    partitions.push({ topic, partition, label, position: checkpoint.position, bytes });
   }
   return partitions;
 }

@@ -17,8 +17,7 @@ export interface BronzePartition {
   /** As the checkpoint that read it has them. */
   readonly label: string;
   readonly position: SourcePosition | null;
-  /** In bronze. */
-  readonly records: number;
+  /** In bronze; NaN when unknown. */
   readonly bytes: number;
 }
 
@@ -38,12 +37,16 @@ export function bronzeSource(
     label,
     async open(nextOffset: number): Promise<PartitionReader> {
       const connection = await instance.connect();
+      const from =
+        `FROM ${bronze} WHERE topic = ${quoteText(topic)} ` +
+        `AND "partition" = ${partition.partition} AND "offset" >= ${nextOffset}`;
+      const counted = await connection.runAndReadAll(`SELECT count(*)::DOUBLE ${from}`);
+      const records = Number(counted.getRows()[0]?.[0]);
       const result = await connection.stream(
-        `SELECT "offset"::DOUBLE, epoch_ms("timestamp")::DOUBLE, key, "value" FROM ${bronze}
-        WHERE topic = ${quoteText(topic)} AND "partition" = ${partition.partition}
-          AND "offset" >= ${nextOffset} ORDER BY "offset"`,
+        `SELECT "offset"::DOUBLE, epoch_ms("timestamp")::DOUBLE, key, "value" ${from}
+        ORDER BY "offset"`,
       );
-      return new BronzeReader(partition, connection, result);
+      return new BronzeReader(partition, connection, result, records);
     },
   };
 }
@@ -59,9 +62,15 @@ class BronzeReader implements PartitionReader {
   readonly #result: DuckDBResult;
   #rows: readonly (readonly DuckDBValue[])[] = [];
   #at = 0;
+  readonly #recordsTotal: number;
   #records = 0;
 
-  constructor(of: BronzePartition, connection: DuckDBConnection, result: DuckDBResult) {
+  constructor(
+    of: BronzePartition,
+    connection: DuckDBConnection,
+    result: DuckDBResult,
+    recordsTotal: number,
+  ) {
     this.topic = of.topic;
     this.partition = of.partition;
     this.label = of.label;
@@ -69,6 +78,7 @@ class BronzeReader implements PartitionReader {
     this.#of = of;
     this.#connection = connection;
     this.#result = result;
+    this.#recordsTotal = recordsTotal;
   }
 
   async read(recordsMax: number): Promise<Slice | null> {
@@ -97,16 +107,14 @@ class BronzeReader implements PartitionReader {
   }
 
   #end(): null {
-    const { records, label } = this.#of;
-    if (this.#records === records) return null;
-    throw new MillpondError(
-      "INVARIANT",
-      `bronze gave ${this.#records} of the ${records} records of ${label}: its files are damaged`,
-    );
+    const total = this.#recordsTotal;
+    if (this.#records === total) return null;
+    const found = `bronze gave ${this.#records} of ${total} records of ${this.label}`;
+    throw new MillpondError("INVARIANT", `${found}: its files are damaged`);
   }
 
   position(): SourcePosition {
-    return this.#records === this.#of.records ? (this.#of.position ?? {}) : {};
+    return this.#records === this.#recordsTotal ? (this.#of.position ?? {}) : {};
   }
 
   async close(): Promise<void> {

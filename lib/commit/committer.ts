@@ -244,13 +244,34 @@ export class PartitionCommitter {
   }
 }
 
-/** Throws `MillpondError("OUTPUT")` when another definition wrote the checkpoint. */
+/**
+ * The hash under which a backfill writes checkpoints, so that nobody but a backfill of that
+ * definition goes on with them until they are handed over under the definition's own.
+ */
+export const backfillHash = (definitionHash: string): string => `backfill:${definitionHash}`;
+
+/** Throws `MillpondError("CONFLICT")` while a backfill is at work there. */
+export function refuseWhileFilled(id: string, definitionHash: string, expected: string): void {
+  const ofBackfill = backfillHash("");
+  if (!definitionHash.startsWith(ofBackfill) || expected.startsWith(ofBackfill)) return;
+  throw new MillpondError(
+    "CONFLICT",
+    `"${id}" is being filled by a backfill. Nothing was taken, Kafka keeps it; this goes on by ` +
+      "itself once the backfill is done. If it was cut off, run `millpond backfill` again",
+  );
+}
+
+/**
+ * Throws `MillpondError`: "CONFLICT" while a backfill is at work there, "OUTPUT" when another
+ * definition wrote the checkpoint.
+ */
 export function checkDefinition(
   id: string,
   { definitionHash }: Pick<Checkpoint, "definitionHash">,
   expected: string,
 ): void {
   if (definitionHash === expected) return;
+  refuseWhileFilled(id, definitionHash, expected);
   throw new MillpondError(
     "OUTPUT",
     `the output's checkpoint "${id}" was written by another or a changed definition ` +

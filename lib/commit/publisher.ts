@@ -22,7 +22,7 @@ import { type SectionPlace, sectionPlaces } from "../engine/section.js";
 import { MillpondError } from "../errors.js";
 import { CheckpointCell, newCommitId } from "./cell.js";
 import type { Checkpoint, OutboxEntry } from "./checkpoint.js";
-import { readOutbox } from "./committer.js";
+import { readOutbox, refuseWhileFilled } from "./committer.js";
 import { leftoverKeys } from "./decisions.js";
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "./ports.js";
 import {
@@ -169,21 +169,28 @@ export class Publisher {
   private accept(state: PublisherState): void {
     // What was stored before there was a name of the output gets one with the next round.
     this.state = { ...state, output: state.output ?? this.state.output };
-    if (this.state.definitionHash === this.definitionHash) return;
+    const { definitionHash: found } = this.state;
+    if (found === this.definitionHash) return;
+    refuseWhileFilled(this.id, found, this.definitionHash);
     throw new MillpondError(
       "OUTPUT",
-      `the output's results were published by another or a changed definition (hash ` +
-        `${this.state.definitionHash}, expected ${this.definitionHash}): run with the definition ` +
-        "that wrote it, or give another output (in AWS another name or stage)",
+      `the output's results were published by another or a changed definition (hash ${found}, ` +
+        `expected ${this.definitionHash}): run with the definition that wrote it, or give another ` +
+        "output (in AWS another name or stage)",
     );
+  }
+
+  /** Commits what was loaded under another hash: whoever runs under that one goes on with it. */
+  async handOver(definitionHash: string): Promise<void> {
+    const commitId = this.beginCommit();
+    this.batches = new Map();
+    await this.commit({ ...this.state, definitionHash }, commitId);
   }
 
   /** Takes what the partitions have, publishes what is due, commits. True if anything changed. */
   async round(options: RoundOptions): Promise<boolean> {
     const before = referencedKeys(this.state);
-    const commitId = newCommitId();
-    const generation = String(this.cell.nextGeneration).padStart(12, "0");
-    this.objectKey = `${this.id}/publications/${generation}-${commitId}`;
+    const commitId = this.beginCommit();
     this.batches = new Map();
     this.batchBytes = 0;
     this.entries = new Map();
@@ -526,6 +533,13 @@ export class Publisher {
     this.batches.set(place.at, bytes);
     this.batchBytes += bytes.length;
     return place;
+  }
+
+  private beginCommit(): string {
+    const commitId = newCommitId();
+    const generation = String(this.cell.nextGeneration).padStart(12, "0");
+    this.objectKey = `${this.id}/publications/${generation}-${commitId}`;
+    return commitId;
   }
 
   private async commit(next: PublisherState, commitId: string): Promise<void> {

@@ -4,7 +4,7 @@
 import { setImmediate } from "node:timers/promises";
 import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
-import type { ObjectStore } from "../commit/ports.js";
+import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { Publisher } from "../commit/publisher.js";
 import { referencedKeys } from "../commit/publisher-state.js";
 import { RecentObjects } from "../commit/recent-objects.js";
@@ -100,14 +100,17 @@ export async function runPipeline(options: RunOptions): Promise<RunReport> {
   checkOutput(paths, definition, definitionHash);
   // An input that cannot be read must not leave a claimed directory behind.
   for (const stream of definition.streams) {
-    const path = options.inputs.get(stream.name);
-    if (path !== undefined) await openFileSources({ path, stream, known: new Map() });
+    const input = options.inputs.get(stream.name);
+    if (input === undefined) continue;
+    await openFileSources({ path: input, stream, known: new Map() });
   }
   const lock = await lockOutput(paths);
   try {
     claimOutput(paths, definition, definitionHash);
     keepReferences(options.pipeline, paths.references);
-    return await new Run(options, paths, references, definitionHash).execute();
+    const place = localPlace(paths, definition, definitionHash);
+    const resolved = { ...options, out: paths.dir };
+    return await new Run(resolved, place, references, definitionHash).execute();
   } finally {
     lock.release();
   }
@@ -119,27 +122,49 @@ export interface StreamSource {
   readonly source: PartitionSource;
 }
 
+/** What a run writes to. */
+export interface RunPlace {
+  readonly checkpoints: CheckpointStore;
+  readonly objects: ObjectStore;
+  readonly sinks: RunSinks;
+  /** A DuckDB file whose rows are to be counted; null where there is none. */
+  readonly database: string | null;
+}
+
+/** Data in an output's directory. */
+export function localPlace(
+  paths: OutputPaths,
+  definition: PipelineDefinition,
+  definitionHash: string,
+): RunPlace {
+  return {
+    checkpoints: new FileCheckpointStore(paths.checkpoints),
+    objects: new FileObjectStore(paths.objects),
+    sinks: makeSinks(definition, localPlaces(paths), definitionHash, process.env),
+    database: paths.database,
+  };
+}
+
 /** Of a run into data that nobody else works on, from other sources than files. */
 export function runSources(
   options: Omit<RunOptions, "inputs" | "workers">,
-  paths: OutputPaths,
+  place: RunPlace,
   references: LoadedReferences,
+  definitionHash: string,
   sources: readonly StreamSource[],
 ): Promise<RunReport> {
-  const hash = hashOf(options.pipeline.definition, references.hashes);
-  keepReferences(options.pipeline, paths.references);
   const complete = { ...options, inputs: new Map(), workers: 1 };
-  return new Run(complete, paths, references, hash, sources).execute();
+  return new Run(complete, place, references, definitionHash, sources).execute();
 }
 
 class Run {
   private readonly options: RunOptions;
   private readonly sources: readonly StreamSource[] | undefined;
-  private readonly paths: OutputPaths;
+  private readonly place: RunPlace;
   private readonly definition: PipelineDefinition;
   private readonly definitionHash: string;
   private readonly programs: ReadonlyMap<string, StreamProgram>;
-  private readonly checkpoints: FileCheckpointStore;
+  private readonly checkpoints: CheckpointStore;
   private readonly objects: ObjectStore;
   private readonly publisher: Publisher;
   private readonly sinks: RunSinks;
@@ -151,14 +176,14 @@ class Run {
 
   constructor(
     options: RunOptions,
-    paths: OutputPaths,
+    place: RunPlace,
     references: LoadedReferences,
     definitionHash: string,
     sources?: readonly StreamSource[],
   ) {
     this.options = options;
     this.sources = sources;
-    this.paths = paths;
+    this.place = place;
     this.definition = options.pipeline.definition;
     this.definitionHash = definitionHash;
     const context = { functions: options.pipeline.functions, references: references.data };
@@ -168,8 +193,8 @@ class Run {
         compileStream(this.definition, name, context),
       ]),
     );
-    this.checkpoints = new FileCheckpointStore(paths.checkpoints);
-    this.objects = new RecentObjects(new FileObjectStore(paths.objects));
+    this.checkpoints = place.checkpoints;
+    this.objects = new RecentObjects(place.objects);
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
       objects: this.objects,
@@ -177,7 +202,7 @@ class Run {
       definitionHash,
       programs: [...this.programs.values()],
     });
-    this.sinks = makeSinks(this.definition, localPlaces(paths), definitionHash, process.env);
+    this.sinks = place.sinks;
   }
 
   async execute(): Promise<RunReport> {
@@ -198,7 +223,7 @@ class Run {
       const accounting = await this.finish(aborted);
       this.report("done");
       const records = sumOfRecords(await this.storedCounters()) - recordsBefore;
-      return { out: this.paths.dir, accounting, records, warnings: this.allWarnings(), aborted };
+      return { out: this.options.out, accounting, records, warnings: this.allWarnings(), aborted };
     } finally {
       for (const runner of this.runners) await runner.close();
       await this.sinks.close();
@@ -265,7 +290,9 @@ class Run {
     const rows = accountingRows(this.definition, partitions, published);
     await this.sinks.complete({ sequence: this.sinksTookUpTo, accounting: rows });
     const flushed = this.options.flush && !aborted;
-    const storedRows = await storedRowCounts(this.paths.database, this.definition);
+    const { database } = this.place;
+    const storedRows =
+      database === null ? new Map() : await storedRowCounts(database, this.definition);
     checkAccounting({ definition: this.definition, rows, published, flushed, storedRows });
     return rows;
   }
@@ -286,8 +313,8 @@ class Run {
   private async partitions(): Promise<{ stream: string; source: PartitionSource }[]> {
     const found: { stream: string; source: PartitionSource }[] = [];
     for (const stream of this.definition.streams) {
-      const path = this.options.inputs.get(stream.name);
-      if (path === undefined) {
+      const input = this.options.inputs.get(stream.name);
+      if (input === undefined) {
         throw new MillpondError(
           "USAGE",
           `no input for stream "${stream.name}": give --input ${stream.name}=<path>`,
@@ -297,13 +324,13 @@ class Run {
       const cell = new CheckpointCell(this.checkpoints, id);
       const stored = (await cell.read())?.attributes.partitions;
       const known = new Map(Object.entries((stored ?? {}) as Record<string, number>));
-      const { sources, missing } = await openFileSources({ path, stream, known });
+      const { sources, missing } = await openFileSources({ path: input, stream, known });
       for (const name of missing) {
         this.warnings.push(`${name} was read before and is gone; its results stay`);
         const source = goneSource(stream.name, known.get(name)!, name);
         found.push({ stream: stream.name, source });
       }
-      if (sources.length === 0) this.warnings.push(`${path} holds no files to read`);
+      if (sources.length === 0) this.warnings.push(`${input} holds no files to read`);
       const all = Object.fromEntries([
         ...known,
         ...sources.map(({ label, partition }) => [label, partition]),
@@ -321,7 +348,7 @@ class Run {
   ): Promise<Runner[]> {
     const { options } = this;
     const local = new LocalRunner({
-      paths: this.paths,
+      checkpoints: this.checkpoints,
       objects: this.objects,
       pipeline: this.definition.name,
       definitionHash: this.definitionHash,
@@ -341,7 +368,7 @@ class Run {
       workers,
       pipelineFile: options.pipelineFile!,
       overrides: options.overrides ?? new Map(),
-      out: this.paths.dir,
+      out: this.options.out,
       inputs: options.inputs,
       batchSize: options.batchSize,
       definitionHash: this.definitionHash,

@@ -1,12 +1,10 @@
 /** Moves a set of partitions forward in this thread, the one that lags most first. */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ObjectStore } from "../commit/ports.js";
+import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import type { PartitionFacts } from "../commit/publisher.js";
 import type { StreamProgram } from "../engine/program.js";
 import { pacedSource, type ReplayClock } from "../sources/paced.js";
 import type { PartitionSource } from "../sources/source.js";
-import { FileCheckpointStore } from "../stores/files.js";
-import type { OutputPaths } from "./output.js";
 import { PartitionRun } from "./partition-run.js";
 
 /** Partitions with an open source and state at a time; more input files than that take turns. */
@@ -33,7 +31,7 @@ export interface Runner {
 }
 
 export interface LocalRunnerOptions {
-  readonly paths: OutputPaths;
+  readonly checkpoints: CheckpointStore;
   readonly objects: ObjectStore;
   readonly pipeline: string;
   readonly definitionHash: string;
@@ -72,10 +70,9 @@ export class LocalRunner implements Runner {
 
   constructor(options: LocalRunnerOptions) {
     this.options = options;
-    const checkpoints = new FileCheckpointStore(options.paths.checkpoints);
     this.runs = options.partitions.map(({ program, source }) => {
       const id = partitionId(options.pipeline, program.stream.name, source.partition);
-      const { definitionHash, objects, clock } = options;
+      const { definitionHash, checkpoints, objects, clock } = options;
       const read = clock === undefined ? source : pacedSource(source, clock, program.decoder);
       return new PartitionRun({ program, source: read, checkpoints, objects, id, definitionHash });
     });

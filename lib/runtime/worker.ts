@@ -5,7 +5,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { compileStream } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
 import { openFileSources } from "../sources/files/index.js";
-import { FileObjectStore } from "../stores/files.js";
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { goneSource } from "./gone-source.js";
 import { loadPipeline } from "./load-pipeline.js";
 import { outputPaths } from "./output.js";
@@ -32,7 +32,7 @@ async function makeRunner(setup: WorkerSetup): Promise<LocalRunner> {
   }
   const paths = outputPaths(setup.out);
   return new LocalRunner({
-    paths,
+    checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
     pipeline: definition.name,
     definitionHash: setup.definitionHash,
