@@ -46,7 +46,7 @@ function verdicts(tables: readonly AuditedTable[], view: TextView): string {
   return textTable(columns, rows, view);
 }
 
-function differencesText(table: AuditedTable, view: TextView): string {
+export function differencesText(table: AuditedTable, view: TextView): string {
   const total = table.different + table.extra + table.missing;
   const shown = table.differences.length;
   const which = shown < total ? `the first ${shown} of ${number(total)}` : `${number(total)}`;

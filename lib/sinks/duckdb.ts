@@ -305,7 +305,10 @@ async function merge(database: Database, layout: TableLayout): Promise<void> {
 }
 
 /** Replaces table `accounting`; to be called in a transaction. */
-export async function writeAccounting(database: Database, { rows }: Accounting): Promise<void> {
+export async function writeAccounting(
+  database: { run(sql: string): Promise<unknown> },
+  { rows }: Accounting,
+): Promise<void> {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   await database.run("DROP TABLE IF EXISTS main.accounting");
   if (names.length === 0) return;

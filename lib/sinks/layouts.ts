@@ -47,7 +47,7 @@ const DEAD_LETTERS: TableLayout = {
   dateColumn: "timestamp",
 };
 
-const BRONZE: TableLayout = {
+export const BRONZE: TableLayout = {
   name: "bronze",
   kind: "bronze",
   columns: [

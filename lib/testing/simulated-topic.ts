@@ -8,7 +8,7 @@ export interface SimulatedRecord {
   readonly offset: number;
   readonly timestampMs: number;
   /** Null is a tombstone. */
-  readonly value: string | null;
+  readonly value: string | Uint8Array | null;
   readonly key?: string;
 }
 
@@ -26,7 +26,7 @@ export interface Delivery {
   readonly to: number;
 }
 
-const base64 = (text: string) => Buffer.from(text).toString("base64");
+const base64 = (value: string | Uint8Array) => Buffer.from(value).toString("base64");
 
 function envelopeRecord(log: SimulatedLog, { offset, timestampMs, value, key }: SimulatedRecord) {
   return {
@@ -97,7 +97,8 @@ export class PartitionFeed {
 
   /** Records that never were in this log, as those of a topic made anew: other and younger ones. */
   otherEnvelopes(offset: number, count: number): unknown[] {
-    const timestampMs = (this.log.records.at(-1)?.timestampMs ?? 0) + 3_600_000;
+    const youngestMs = Math.max(...this.log.records.map((record) => record.timestampMs));
+    const timestampMs = youngestMs + 3_600_000;
     return Array.from({ length: count }, (_, i) =>
       envelopeRecord(this.log, { offset: offset + i, timestampMs, value: '{"other":"topic"}' }),
     );

@@ -7,7 +7,6 @@ import {
   avg,
   count,
   countDistinct,
-  days,
   double,
   first,
   hours,
@@ -33,16 +32,12 @@ import type { SimulatedLog, SimulatedRecord } from "../../lib/testing/simulated-
 
 export const START_MS = Date.UTC(2025, 5, 1, 12);
 const BRIEF_REVISE_MS = minutes(90);
-/** Clocks of simulated processes differ, by less than that. */
-const CLOCKS_MS = minutes(60);
 
 export interface Case {
   readonly pipeline: Pipeline;
   /** The same name, another definition. */
   readonly changed: Pipeline;
   readonly logs: readonly SimulatedLog[];
-  /** A partition that is away for longer, by the clock, may be too late (I1's one exception). */
-  readonly patienceMs: number;
 }
 
 interface StreamOptions {
@@ -145,8 +140,7 @@ export function caseOf(number: number): Case {
       randomLog(random, option, partition, Math.ceil(records / partitions), isBrief),
     ),
   );
-  const patienceMs = (isBrief ? BRIEF_REVISE_MS : days(1)) - CLOCKS_MS;
-  return { pipeline: build(0), changed: build(1), logs, patienceMs };
+  return { pipeline: build(0), changed: build(1), logs };
 }
 
 function streamOptions(random: Random, name: string): StreamOptions {
@@ -189,7 +183,7 @@ function recordValue(
   index: number,
   timeMs: number,
   before: readonly SimulatedRecord[],
-): string | null {
+): SimulatedRecord["value"] {
   const chance = random.unit();
   if (chance < 0.03) return null;
   if (chance < 0.06) return random.pick(["{broken", "[1]", '{"id":1}', "{}"]);
