@@ -54,8 +54,8 @@ export class PartitionFold {
   private watermarks = new Float64Array(0);
   private verdicts = new Uint8Array(0);
   private allRows = new Int32Array(0);
-  private readonly stateWriter = new ByteWriter(1 << 16);
-  private readonly batchWriter = new ByteWriter(1 << 16);
+  private readonly stateWriter = new ByteWriter();
+  private readonly batchWriter = new ByteWriter();
 
   constructor(program: StreamProgram, topic: string, partition: number) {
     this.program = program;

@@ -268,7 +268,7 @@ export class GroupStore {
 
   /** A copy without dead dictionary entries. */
   compacted(dictionarySet = new DictionarySet(this.plan.dictionaryCount)): GroupStore {
-    const writer = new ByteWriter(1 << 16);
+    const writer = new ByteWriter();
     const slots = Int32Array.from(this.liveSlots());
     this.writeGroups(writer, slots, slots.length, true);
     const copy = new GroupStore(this.plan, dictionarySet);

@@ -26,7 +26,7 @@ export class SessionOperator {
   /** No open session ends before it: a scan for closed ones can wait until the watermark passes. */
   private earliestEnd = Number.POSITIVE_INFINITY;
   private folded = 0;
-  private readonly writer = new ByteWriter(1 << 16);
+  private readonly writer = new ByteWriter();
 
   constructor(gapMs: number, plan: GroupPlan, accumulator: Accumulator) {
     this.gapMs = gapMs;

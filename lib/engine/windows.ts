@@ -60,7 +60,7 @@ export class WindowOperator {
   /** Earliest end of a window that holds something and is not closed. */
   private nextClose = Number.POSITIVE_INFINITY;
   private closed: Partial[] = [];
-  private readonly writer = new ByteWriter(1 << 16);
+  private readonly writer = new ByteWriter();
 
   constructor(
     window: Extract<WindowNode, { kind: "sliding" }>,

@@ -16,9 +16,12 @@ export interface PipelineRuntime {
   readonly programs: ReadonlyMap<string, StreamProgram>;
 }
 
+/** Handlers of one process share programs, which keep nothing between slices but buffers. */
+const compiled = new WeakMap<LoadedReferences, WeakMap<Pipeline, PipelineRuntime>>();
+
 /**
- * Compiles the pipeline; its references come from the caller or from beside the bundle
- * (`MILLPOND_REFERENCES`). Throws `MillpondError("INPUT")` when they are not there.
+ * Compiles the pipeline, once for the same references; they come from the caller or from beside the
+ * bundle (`MILLPOND_REFERENCES`). Throws `MillpondError("INPUT")` when they are not there.
  *
  * @example
  * const { programs, definitionHash } = await pipelineRuntime(pipeline, process.env);
@@ -28,8 +31,16 @@ export async function pipelineRuntime(
   env: Environment,
   given?: LoadedReferences,
 ): Promise<PipelineRuntime> {
-  const { definition, functions } = pipeline;
   const references = given ?? (await readBundledReferences(pipeline, referencesDir(env)));
+  const runtimes = compiled.get(references) ?? new WeakMap<Pipeline, PipelineRuntime>();
+  compiled.set(references, runtimes);
+  const runtime = runtimes.get(pipeline) ?? compile(pipeline, references);
+  runtimes.set(pipeline, runtime);
+  return runtime;
+}
+
+function compile(pipeline: Pipeline, references: LoadedReferences): PipelineRuntime {
+  const { definition, functions } = pipeline;
   const context = { functions, references: references.data };
   const programs = definition.streams.map(
     ({ name }) => [name, compileStream(definition, name, context)] as const,

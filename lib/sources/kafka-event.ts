@@ -71,11 +71,11 @@ export function eventPartitions(event: unknown): EventPartition[] {
  * stay valid: they keep the old memory.
  */
 export class EnvelopeMemory {
-  #bytes = Buffer.allocUnsafeSlow(1 << 20);
+  #bytes = Buffer.allocUnsafeSlow(1 << 16);
   #bytesUsed = 0;
-  #ints = new Int32Array(1 << 15);
+  #ints = new Int32Array(1 << 12);
   #intsUsed = 0;
-  #floats = new Float64Array(1 << 15);
+  #floats = new Float64Array(1 << 12);
   #floatsUsed = 0;
 
   reset(): void {

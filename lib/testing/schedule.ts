@@ -31,6 +31,10 @@ const CHAOS_STEPS_MAX = 3_000;
 /** A calm world gets done within it, or something hangs. */
 const CALM_STEPS_MAX = 50_000;
 const HOUR_MS = 3_600_000;
+/** Of a round of publishing. */
+const ONE_BY_ONE = { bytesMax: 1, entriesMax: 1 };
+const FEW = { bytesMax: 4_000, entriesMax: 3 };
+const ALL = { bytesMax: 1 << 26, entriesMax: 2_000 };
 
 /** A pipeline made ready, once, for many runs over the same logs. */
 export interface SimulationCase {
@@ -150,11 +154,7 @@ class Schedule {
         const sinks = sinksOf(world, process, this.#results);
         return more?.(world, process, sinks) ?? sinks;
       },
-      step: random.pick([
-        { bytesMax: 1, entriesMax: 1 },
-        { bytesMax: 4_000, entriesMax: 3 },
-        { bytesMax: 1 << 26, entriesMax: 2_000 },
-      ]),
+      step: random.pick([ONE_BY_ONE, FEW, ALL, ALL, ALL, ALL]),
     });
   }
 
@@ -172,8 +172,8 @@ class Schedule {
     const tables = this.#results.stores.map((store) => store.tables());
     // Not every time: it takes as long as all the rest.
     const simulatedMs = world.nowMs - world.startMs;
-    if (world.random.unit() < 0.2) await this.#publishNothing();
-    if (world.random.unit() < 0.25) await this.#sweep();
+    if (world.random.unit() < 0.1) await this.#publishNothing();
+    if (world.random.unit() < 0.15) await this.#sweep();
     const [first, ...others] = tables;
     for (const other of others) {
       this.#check(isDeepStrictEqual(other, first), "two sinks differ");

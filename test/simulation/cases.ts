@@ -105,6 +105,24 @@ const TABLES: Readonly<Record<string, (events: Clicks) => Tables[string]>> = {
       .emit(updates({ every: seconds(5) })),
 };
 
+interface Size {
+  readonly tables: number;
+  readonly partitions: number;
+  /** Of a topic. */
+  readonly records: number;
+}
+
+/** Most are small: what goes wrong does so in small ones too, and many more of them are run. */
+function sizeOf(random: Random): Size {
+  const chance = random.unit();
+  const few = random.pick([1, 2]);
+  if (chance < 0.6) return { tables: 1, partitions: few, records: 3 + random.below(4) };
+  const tables = random.pick([1, 2, 3]);
+  const partitions = random.pick([1, 2, 3]);
+  if (chance < 0.9) return { tables, partitions, records: 6 + random.below(7) };
+  return { tables, partitions, records: chance < 0.996 ? 12 + random.below(13) : 200 };
+}
+
 /** Windows that leave while the log goes on; its events are hours apart then. */
 const brief = (events: Clicks) =>
   events
@@ -116,7 +134,8 @@ const brief = (events: Clicks) =>
 export function caseOf(number: number): Case {
   const random = new Random(number * 7919 + 13);
   const names = Object.keys(TABLES);
-  const chosen = random.shuffle([...names]).slice(0, random.pick([1, 1, 2, 3]));
+  const size = sizeOf(random);
+  const chosen = random.shuffle([...names]).slice(0, size.tables);
   const isBrief = random.unit() < 0.2;
   const streams = random.unit() < 0.2 ? ["clicks", "taps"] : ["clicks"];
   const options = streams.map((name) => streamOptions(random, name));
@@ -133,11 +152,11 @@ export function caseOf(number: number): Case {
       sinks: [lake({ bronze: hasBronze })],
     });
   };
-  const partitions = random.pick(isBrief ? [2, 3] : [1, 1, 2, 2, 3]);
-  const records = random.unit() < 0.03 ? 200 : random.pick([6, 10, 16, 24]);
+  // With one alone no window would leave before its records come.
+  const partitions = isBrief ? Math.max(2, size.partitions) : size.partitions;
   const logs = options.flatMap((option) =>
     Array.from({ length: option.name === "taps" ? 1 : partitions }, (_, partition) =>
-      randomLog(random, option, partition, Math.ceil(records / partitions), isBrief),
+      randomLog(random, option, partition, Math.ceil(size.records / partitions), isBrief),
     ),
   );
   return { pipeline: build(0), changed: build(1), logs };
