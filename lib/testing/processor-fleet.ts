@@ -98,7 +98,7 @@ export class ProcessorFleet {
     if (world.strikes("topic made anew")) await this.#deliverOtherTopic();
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
     if (world.strikes("clock jumped")) this.#jump();
-    if (world.random.unit() < 0.05) {
+    if (world.random.unit() < 0.4) {
       const absent = this.#options.feeds.find(({ isThere }) => !isThere);
       if (absent !== undefined) absent.isThere = true;
     }

@@ -211,7 +211,7 @@ class Schedule {
     if (!world.strikes("long idle")) return;
     world.nowMs += world.random.below(2 * HOUR_MS);
     const feed = world.random.pick(this.#feeds);
-    feed.quietUntilStep = world.steps + world.random.below(300);
+    feed.quietUntilStep = world.steps + world.random.below(100);
   }
 
   /** Delivers the rest; zombies, late writes and sinks come to their ends meanwhile. */

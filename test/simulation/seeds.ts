@@ -3,8 +3,8 @@ import type { FaultCounts } from "../../lib/testing/faults.js";
 import { runSchedule, type ScheduleResult } from "../../lib/testing/schedule.js";
 import { checkResult, type KnownCase, knownCase } from "./oracle.js";
 
-/** The truth about a case takes as long as ten schedules: so many share one. */
-export const SEEDS_PER_CASE = 50;
+/** The truth about a case takes as long as some twenty schedules: so many share one. */
+export const SEEDS_PER_CASE = 250;
 
 export const caseNumber = (seed: number) => Math.floor(seed / SEEDS_PER_CASE);
 
@@ -49,7 +49,7 @@ export class SeedRunner {
       }
       tally.steps += result.steps;
       tally.simulatedMs += result.simulatedMs;
-      checkResult(known, result);
+      await checkResult(known, result);
       return result;
     } catch (error) {
       const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
