@@ -23,6 +23,7 @@ import { onceReady } from "./once-ready.js";
 import { type Environment, type PipelineRuntime, pipelineRuntime } from "./pipeline-runtime.js";
 
 const INCOMING = "incoming/";
+const SLICE_RECORDS_MAX = 10_000;
 
 export interface IngestStores {
   readonly checkpoints: CheckpointStore;
@@ -42,6 +43,8 @@ export interface IngestOptions {
   /** Takes log lines, and metrics, as EMF, unless `metrics` does; stdout by default. */
   readonly write?: WriteLine;
   readonly metrics?: MetricsOutput;
+  /** Bounds one commit; by default what suits a Lambda. */
+  readonly sliceRecordsMax?: number;
 }
 
 export interface IngestedObject {
@@ -76,6 +79,7 @@ interface Setup {
   readonly prefix: string;
   readonly write: WriteLine;
   readonly metrics: MetricsOutput;
+  readonly sliceRecordsMax: number;
 }
 
 class Ingest {
@@ -97,7 +101,8 @@ class Ingest {
     const prefix = env.MILLPOND_PREFIX ?? "";
     const write = options.write ?? stdoutLine;
     const metrics = options.metrics ?? emfOutput(write);
-    return new Ingest({ runtime, stores, bucket, prefix, write, metrics });
+    const { sliceRecordsMax = SLICE_RECORDS_MAX } = options;
+    return new Ingest({ runtime, stores, bucket, prefix, write, metrics, sliceRecordsMax });
   }
 
   async handle(event: unknown, context: InvocationContext): Promise<readonly IngestedObject[]> {
@@ -150,7 +155,7 @@ class Ingest {
   #ingestOf(stream: string): ObjectIngest {
     let ingest = this.#ingests.get(stream);
     if (ingest === undefined) {
-      const { runtime, stores } = this.#setup;
+      const { runtime, stores, sliceRecordsMax } = this.#setup;
       const { definition, definitionHash, programs } = runtime;
       ingest = new ObjectIngest({
         checkpoints: stores.checkpoints,
@@ -161,6 +166,7 @@ class Ingest {
         id: partitionId(definition.name, stream, INGEST_PARTITION),
         publisherId: publisherId(definition.name),
         definitionHash,
+        sliceRecordsMax,
       });
       this.#ingests.set(stream, ingest);
     }

@@ -22,7 +22,6 @@ import { PartitionWriter, type PartitionWriterOptions } from "./partition-writer
  */
 export const INGEST_PARTITION = 1_000_000;
 
-const SLICE_RECORDS_MAX = 10_000;
 /** Someone else keeps being faster: more often than that means that something else is wrong. */
 const ATTEMPTS_MAX = 20;
 
@@ -50,6 +49,8 @@ interface ObjectPosition {
 export interface ObjectIngestOptions extends Omit<PartitionWriterOptions, "partition" | "label"> {
   readonly pipeline: string;
   readonly source: ObjectSource;
+  /** Bounds one commit. */
+  readonly sliceRecordsMax: number;
 }
 
 /**
@@ -163,7 +164,7 @@ export class ObjectIngest {
   ): Promise<IngestOutcome | "conflict"> {
     let records = recordsBefore;
     for (let isFirst = true; ; isFirst = false) {
-      const slice = await reader.read(SLICE_RECORDS_MAX);
+      const slice = await reader.read(this.#options.sliceRecordsMax);
       if (slice === null) break;
       if (!isFirst && !mayBegin()) return { kind: "unfinished", records };
       records += slice.count;

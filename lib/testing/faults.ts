@@ -30,6 +30,12 @@ export const FAULT_KINDS = [
   "two sinks at once",
   "sink out of time",
   "flush on demand",
+  "ingest killed",
+  "ingest out of time",
+  "two ingests at once",
+  "object notified again",
+  "objects notified out of order",
+  "object removed once ingested",
 ] as const;
 
 /** What nobody draws: it comes of the others, and is counted when it does. */
@@ -74,6 +80,12 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "two sinks at once": 0.5,
   "sink out of time": 0.2,
   "flush on demand": 0.1,
+  "ingest killed": 0.1,
+  "ingest out of time": 0.3,
+  "two ingests at once": 0.5,
+  "object notified again": 0.3,
+  "objects notified out of order": 0.4,
+  "object removed once ingested": 0.1,
 };
 
 /**

@@ -24,6 +24,8 @@ export class ProtocolMonitor implements StoreMonitor {
   /** By partition's id, as committed last. */
   readonly #last = new Map<string, Checkpoint>();
   #published: PublisherState | null = null;
+  /** Keys of the objects that an ingest began, in the order of their records. */
+  readonly ingested: string[] = [];
 
   constructor(options: {
     readonly stores: SimulatedStores;
@@ -76,6 +78,7 @@ export class ProtocolMonitor implements StoreMonitor {
     const last = this.#last.get(id) ?? null;
     this.#last.set(id, next);
     checkForward(id, last, next);
+    this.#noteObject(next);
     if (next.definitionHash !== this.#definitionHash) {
       throw new Violation(`${id}: another definition committed`);
     }
@@ -89,6 +92,14 @@ export class ProtocolMonitor implements StoreMonitor {
     const waiting = next.outbox.filter(({ sequence }) => sequence > taken);
     for (const { key, bytes } of waiting) this.#checkLength(id, key, bytes);
     this.#needed.set(id, new Set([...next.state.objects, ...waiting].map(({ key }) => key)));
+  }
+
+  /** An object's records lie side by side. */
+  #noteObject({ position }: Checkpoint): void {
+    const { object } = position ?? {};
+    if (typeof object !== "string" || this.ingested.at(-1) === object) return;
+    if (this.ingested.includes(object)) throw new Violation(`${object} was ingested in two parts`);
+    this.ingested.push(object);
   }
 
   #forgetTaken(id: string, taken: number): void {

@@ -13,8 +13,10 @@ import type { RunSinks } from "../runtime/run-sinks.js";
 import { publisherId } from "../runtime/runner.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import { type FaultCounts, type FaultOdds, swarmOdds, Violation } from "./faults.js";
+import { IngestFleet } from "./ingest-fleet.js";
 import { ProtocolMonitor } from "./monitor.js";
 import { ProcessorFleet } from "./processor-fleet.js";
+import type { IncomingObject } from "./simulated-objects.js";
 import {
   type SimulatedResults,
   type SimulatedRow,
@@ -45,6 +47,8 @@ export interface SimulationCase {
   readonly changedRuntime: PipelineRuntime;
   readonly references: LoadedReferences;
   readonly logs: readonly PreparedLog[];
+  /** Files of the same streams' records; none by default. */
+  readonly incoming?: readonly IncomingObject[];
   readonly startMs: number;
 }
 
@@ -53,6 +57,8 @@ export interface ScheduleOptions {
   /** Drawn from the seed if left out. */
   readonly odds?: FaultOdds;
   readonly trace?: (line: string) => void;
+  /** Keys of the objects in the order in which they are notified; that of the case if left out. */
+  readonly order?: readonly string[];
   /** Sinks of other kinds beside the simulated ones. */
   readonly moreSinks?: MoreSinks;
 }
@@ -63,6 +69,8 @@ export interface ScheduleResult {
   /** Rows by table as they stand at the end, everything published; unordered. */
   readonly tables: ReadonlyMap<string, readonly SimulatedRow[]>;
   readonly accounting: readonly AccountingRow[];
+  /** Keys of the objects that were taken in, in the order of their records. */
+  readonly ingested: readonly string[];
   /** Counted events that came after `reviseFor`: those are in no row. */
   readonly beyondReviseEvents: number;
   readonly faults: FaultCounts;
@@ -98,11 +106,14 @@ export async function runSchedule(
   });
   const own = swarmOdds(world.random);
   world.odds = options.odds ?? own;
-  return inWorld(world, () => new Schedule(world, prepared, options.moreSinks).run());
+  return inWorld(world, () => new Schedule(world, prepared, options).run());
 }
 
 const recordsOf = ({ logs }: SimulationCase) =>
   Math.max(...logs.map(({ log }) => log.records.length));
+
+const inOrder = (objects: readonly IncomingObject[], order: readonly string[] | undefined) =>
+  order?.map((key) => objects.find((object) => object.key === key)!) ?? objects;
 
 class Schedule {
   readonly #world: World;
@@ -112,9 +123,10 @@ class Schedule {
   readonly #results: SimulatedResults;
   readonly #feeds: readonly PartitionFeed[];
   readonly #processors: ProcessorFleet;
+  readonly #ingests: IngestFleet;
   readonly #sinks: SinkFleet;
 
-  constructor(world: World, prepared: SimulationCase, more: MoreSinks | undefined) {
+  constructor(world: World, prepared: SimulationCase, options: ScheduleOptions) {
     const { random } = world;
     const { pipeline, changed, references, runtime, changedRuntime } = prepared;
     this.#world = world;
@@ -146,13 +158,21 @@ class Schedule {
       partialBatch: random.unit() < 0.5,
       recordsMax: Math.ceil(recordsOf(prepared) / random.pick([1, 3, 3, 6, 25])),
     });
+    this.#ingests = new IngestFleet({
+      ...shared,
+      pipeline,
+      changed,
+      references,
+      incoming: inOrder(prepared.incoming ?? [], options.order),
+      recordsMax: random.pick([1, 2, 5, 1_000]),
+    });
     this.#sinks = new SinkFleet({
       ...shared,
       runtime,
       changed: changedRuntime,
       sinksOf: (process) => {
         const sinks = sinksOf(world, process, this.#results);
-        return more?.(world, process, sinks) ?? sinks;
+        return options.moreSinks?.(world, process, sinks) ?? sinks;
       },
       step: random.pick([ONE_BY_ONE, FEW, ALL, ALL, ALL, ALL]),
     });
@@ -160,10 +180,11 @@ class Schedule {
 
   async run(): Promise<ScheduleResult> {
     const world = this.#world;
-    while (!this.#processors.isDone && world.steps < CHAOS_STEPS_MAX) await this.#disturbed();
+    while (!this.#isDone && world.steps < CHAOS_STEPS_MAX) await this.#disturbed();
     world.calm();
     world.trace("calm");
     this.#processors.calm();
+    this.#ingests.calm();
     this.#sinks.calm();
     if (world.random.unit() < 0.3) this.#processors.redeliverAll();
     await this.#untilDone();
@@ -182,6 +203,7 @@ class Schedule {
     return {
       tables: first!,
       accounting: this.#results.accounting ?? [],
+      ingested: this.#monitor.ingested,
       beyondReviseEvents: totals.reduce((sum, total) => sum + total.beyondReviseEvents, 0),
       faults: world.faults,
       steps: world.steps,
@@ -189,10 +211,20 @@ class Schedule {
     };
   }
 
+  /** Nothing is left to deliver. */
+  get #isDone(): boolean {
+    return this.#processors.isDone && this.#ingests.isDone;
+  }
+
+  async #deliver(): Promise<boolean> {
+    const isIngest = this.#world.random.unit() < 0.5 && (await this.#ingests.deliver());
+    return isIngest || (await this.#processors.deliver());
+  }
+
   async #disturbed(): Promise<void> {
     const world = this.#world;
     const chance = world.random.unit();
-    if (chance < 0.12) await this.#processors.deliver();
+    if (chance < 0.12) await this.#deliver();
     else if (chance < 0.132) {
       const isFlush = world.strikes("flush on demand");
       const other = world.random.unit() < 0.3 ? "tick" : "news";
@@ -200,8 +232,9 @@ class Schedule {
     } else if (chance < 0.145) this.#passTime();
     else if (chance < 0.175) {
       await this.#processors.strike();
+      await this.#ingests.strike();
       await this.#sinks.strike();
-    } else if (!(await world.step())) await this.#processors.deliver();
+    } else if (!(await world.step())) await this.#deliver();
     this.#throwIfViolated();
   }
 
@@ -220,9 +253,9 @@ class Schedule {
     for (;;) {
       const isMoving = await this.#world.step();
       this.#throwIfViolated();
-      const isDelivering = this.#world.random.unit() < 0.2 && (await this.#processors.deliver());
-      const isOver = this.#processors.isDone && this.#processors.isIdle && this.#sinks.isIdle;
-      if (isOver && !isMoving && !isDelivering) return;
+      const isDelivering = this.#world.random.unit() < 0.2 && (await this.#deliver());
+      const isIdle = this.#processors.isIdle && this.#ingests.isIdle && this.#sinks.isIdle;
+      if (this.#isDone && isIdle && !isMoving && !isDelivering) return;
       this.#check(this.#world.steps < limit, "a calm world does not come to an end");
     }
   }
@@ -277,7 +310,8 @@ class Schedule {
   }
 
   #throwIfViolated(): void {
-    const violation = this.#processors.violation ?? this.#sinks.violation;
+    const { violation: ofSinks } = this.#sinks;
+    const violation = this.#processors.violation ?? this.#ingests.violation ?? ofSinks;
     if (violation !== null) throw violation;
   }
 

@@ -1,15 +1,17 @@
 /**
- * The truth about records: a pipeline's tables by batch SQL, as an audit computes them, which nothing
- * of the engine takes part in. A calm run is held against it once, within the stated tolerances;
+ * The truth about records: a pipeline's tables by batch SQL, as an audit computes them; nothing of
+ * the engine takes part in it. A calm run is held against it once, within the stated tolerances;
  * disturbed runs are held against the calm one, to the last bit.
  */
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import { type AuditReport, audit } from "../audit/audit.js";
 import { differencesText } from "../cli/audit-report.js";
 import type { ColumnNode, PipelineDefinition } from "../define/definition.js";
 import { minutes } from "../define/durations.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import type { Column } from "../engine/batch.js";
 import { columnFromValues } from "../engine/row-values.js";
+import { INGEST_PARTITION } from "../runtime/object-ingest.js";
 import { referenceFiles } from "../runtime/references.js";
 import { writeAccounting } from "../sinks/duckdb.js";
 import { BatchAppender } from "../sinks/duckdb-rows.js";
@@ -17,8 +19,9 @@ import { columnDefinitions, quoteName } from "../sinks/duckdb-types.js";
 import { BRONZE, tableLayouts } from "../sinks/layouts.js";
 import { NO_FAULTS, Violation } from "./faults.js";
 import { runSchedule, type ScheduleResult, type SimulationCase } from "./schedule.js";
+import type { IncomingObject } from "./simulated-objects.js";
 import type { SimulatedRow } from "./simulated-sink.js";
-import type { PreparedLog } from "./simulated-topic.js";
+import type { SimulatedLog, SimulatedRecord } from "./simulated-topic.js";
 
 /** Clocks of simulated processes differ, by less than that. */
 const CLOCKS_MS = minutes(60);
@@ -34,15 +37,21 @@ export interface Truth {
 }
 
 /**
- * Runs the pipeline undisturbed, and holds its tables against batch SQL.
+ * Runs the pipeline undisturbed, and holds its tables against batch SQL. `order` is that of the
+ * keys of incoming objects, in which their records then lie.
  *
  * @throws Violation with the rows that differ
  * @example
  * const truth = await truthOf(prepared, 1);
  * checkResult(truth, await runSchedule(prepared, { seed: 17 }));
  */
-export async function truthOf(prepared: SimulationCase, seed: number): Promise<Truth> {
-  const calm = await runSchedule(prepared, { seed, odds: NO_FAULTS });
+export async function truthOf(
+  prepared: SimulationCase,
+  seed: number,
+  order?: readonly string[],
+): Promise<Truth> {
+  const options = order === undefined ? {} : { order };
+  const calm = await runSchedule(prepared, { seed, odds: NO_FAULTS, ...options });
   const text = await differencesFromSql(prepared, calm);
   if (text !== "") {
     throw new Violation(`an undisturbed run is not what batch SQL makes of its records\n\n${text}`);
@@ -101,7 +110,8 @@ export async function differencesFromSql(
   prepared: SimulationCase,
   result: ScheduleResult,
 ): Promise<string> {
-  const records = bronzeRows(prepared.logs);
+  const topics = prepared.logs.map(({ log }) => log);
+  const records = bronzeRows([...topics, ...objectLogs(prepared.incoming ?? [], result.ingested)]);
   const { bronze } = Object.fromEntries(result.tables);
   const raw = bronze === undefined ? "" : difference(...sortedTexts(records, bronze));
   const { equal, tables } = await auditOf(prepared, result, records);
@@ -116,11 +126,23 @@ export async function differencesFromSql(
 const sortedTexts = (a: readonly SimulatedRow[], b: readonly SimulatedRow[]) =>
   [a.map(shown).sort(), b.map(shown).sort()] as const;
 
+/** A stream's objects as the one partition that they become, in this order. */
+function objectLogs(objects: readonly IncomingObject[], order: readonly string[]): SimulatedLog[] {
+  const byStream = new Map<string, SimulatedRecord[]>();
+  for (const key of order) {
+    const { stream, lines, modifiedMs: timestampMs } = objects.find((one) => one.key === key)!;
+    const records = byStream.get(stream) ?? [];
+    byStream.set(stream, records);
+    for (const value of lines) records.push({ offset: records.length, timestampMs, value });
+  }
+  return [...byStream].map(([topic, records]) => ({ topic, partition: INGEST_PARTITION, records }));
+}
+
 /** The records as bronze holds them. */
-function bronzeRows(logs: readonly PreparedLog[]): SimulatedRow[] {
+function bronzeRows(logs: readonly SimulatedLog[]): SimulatedRow[] {
   const text = (value: string | Uint8Array | null | undefined) =>
     value === null || value === undefined ? null : Buffer.from(value).toString("latin1");
-  return logs.flatMap(({ log: { topic, partition, records } }) =>
+  return logs.flatMap(({ topic, partition, records }) =>
     records.map(({ offset, timestampMs, key, value }) => ({
       topic,
       partition,

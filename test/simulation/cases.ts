@@ -27,7 +27,9 @@ import {
   tumbling,
   updates,
 } from "../../lib/index.js";
+import { INGEST_PARTITION } from "../../lib/runtime/object-ingest.js";
 import { Random } from "../../lib/sources/simulate/random.js";
+import type { IncomingObject } from "../../lib/testing/simulated-objects.js";
 import type { SimulatedLog, SimulatedRecord } from "../../lib/testing/simulated-topic.js";
 
 export const START_MS = Date.UTC(2025, 5, 1, 12);
@@ -38,6 +40,7 @@ export interface Case {
   /** The same name, another definition. */
   readonly changed: Pipeline;
   readonly logs: readonly SimulatedLog[];
+  readonly incoming: readonly IncomingObject[];
 }
 
 interface StreamOptions {
@@ -159,7 +162,10 @@ export function caseOf(number: number): Case {
       randomLog(random, option, partition, Math.ceil(size.records / partitions), isBrief),
     ),
   );
-  return { pipeline: build(0), changed: build(1), logs };
+  // Each order that they come in has a truth of its own, so there are few of them.
+  const objects = random.unit() < 0.2 ? random.pick([1, 2, 2, 3]) : 0;
+  const incoming = randomObjects(random, options[0]!, objects, isBrief);
+  return { pipeline: build(0), changed: build(1), logs, incoming };
 }
 
 function streamOptions(random: Random, name: string): StreamOptions {
@@ -194,6 +200,26 @@ function randomLog(
     offset += random.unit() < 0.1 ? 1 + random.below(50) : 1;
   }
   return { topic, partition, records };
+}
+
+/** A log that comes in files: lines without offsets, keys and tombstones. */
+function randomObjects(
+  random: Random,
+  options: StreamOptions,
+  count: number,
+  isBrief: boolean,
+): IncomingObject[] {
+  const { records } = randomLog(random, options, INGEST_PARTITION, count * 5, isBrief);
+  const { name: stream } = options;
+  return Array.from({ length: count }, (_, i) => {
+    const own = records.slice(i * 5, i * 5 + 1 + random.below(5));
+    return {
+      stream,
+      key: `incoming/${stream}/part ${i}.${random.pick(["ndjson", "jsonl", "json"])}`,
+      modifiedMs: own.at(-1)!.timestampMs,
+      lines: own.map(({ value }) => String(value)),
+    };
+  });
 }
 
 function recordValue(

@@ -23,7 +23,7 @@ type LakeTables = Map<string, string>;
 export async function checkLakeSchedule(known: KnownCase, seed: number): Promise<ScheduleResult> {
   const calm = await withLake(known, { seed, odds: NO_FAULTS });
   const { result, tables } = await withLake(known, { seed });
-  checkResult(known, result);
+  await checkResult(known, result);
   if (result.beyondReviseEvents > 0) return result;
   for (const [name, rows] of calm.tables) {
     if (tables.get(name) === rows) continue;

@@ -45,6 +45,12 @@ async function bundle(mutation: Mutation, outfile: string): Promise<void> {
     format: "esm",
     packages: "external",
     logLevel: "error",
+    // DuckDB's API is loaded by `require`.
+    banner: {
+      js:
+        'import { createRequire as millpondCreateRequire } from "node:module";' +
+        "const require = millpondCreateRequire(import.meta.url);",
+    },
     plugins: [editing(mutation, unused)],
   });
   if (unused.size > 0) throw new Error(`"${mutation.name}" edits what no simulation loads`);

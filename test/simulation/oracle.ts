@@ -1,13 +1,18 @@
 /** The truth about a case. */
-import { simulationCase } from "../../lib/testing/schedule.js";
+import {
+  type ScheduleResult,
+  type SimulationCase,
+  simulationCase,
+} from "../../lib/testing/schedule.js";
 import { PreparedLog } from "../../lib/testing/simulated-topic.js";
-import { type Truth, truthOf } from "../../lib/testing/truth.js";
+import { checkResult as checkAgainst, type Truth, truthOf } from "../../lib/testing/truth.js";
 import { caseOf, START_MS } from "./cases.js";
 
-export { checkResult } from "../../lib/testing/truth.js";
-
-export interface KnownCase extends Truth {
+export interface KnownCase {
   readonly number: number;
+  readonly prepared: SimulationCase;
+  /** By the order in which objects came in, for that is the order of their records. */
+  readonly truths: Map<string, Truth>;
 }
 
 const NO_REFERENCES = { data: new Map(), hashes: new Map() };
@@ -20,5 +25,17 @@ export async function knownCase(number: number): Promise<KnownCase> {
     logs: logs.map((log) => new PreparedLog(log)),
     startMs: START_MS + 86_400_000,
   });
-  return { number, ...(await truthOf(prepared, number)) };
+  return { number, prepared, truths: new Map() };
+}
+
+/** Throws `Violation` with what a run's tables or accounting lack or have too much. */
+export async function checkResult(
+  { number, prepared, truths }: KnownCase,
+  result: ScheduleResult,
+): Promise<void> {
+  const order = result.ingested;
+  const known = truths.get(order.join());
+  const truth = known ?? (await truthOf(prepared, number, order));
+  truths.set(order.join(), truth);
+  checkAgainst(truth, result);
 }
