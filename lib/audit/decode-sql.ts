@@ -60,9 +60,11 @@ export function decodeSql(stream: StreamNode, source: string): string {
       SELECT p, o, ts, fault, CASE WHEN fault IS NULL THEN line ELSE '{}' END AS doc
       FROM ${source}),
     extracted AS (
-      SELECT p, o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault,
-        json_extract(doc, ${list})::VARCHAR[] AS j, json_extract_string(doc, ${list}) AS s
+      SELECT p, o, ts, fault, doc, json_extract(doc, ${list})::VARCHAR[] AS j,
+        json_extract_string(doc, ${list}) AS s
       FROM checked),
+    unrepeated AS (SELECT p, o, ts, coalesce(fault, ${repeatedKeySql(stream.fields)}) AS fault, j, s
+      FROM extracted),
     ${instantsSql(stream.fields, at)},
     parsed AS (SELECT p, o, ts, fault, j, ${parsed.join(",\n      ")} FROM instants),
     fields AS (SELECT p, o, ts, fault, ${[...values, ...reasons].join(",\n      ")} FROM parsed)
@@ -95,7 +97,7 @@ function instantsSql(
     ({ index, field }) => `, CASE WHEN u${index} IS NOT NULL THEN u${index}
         ELSE ${isoMsSql(`g${index}`, formatOf(field))} END AS m${index}`,
   );
-  return `usual AS (SELECT *${usual.join("")} FROM extracted),
+  return `usual AS (SELECT *${usual.join("")} FROM unrepeated),
     parts AS (SELECT *${groups.join("")} FROM usual),
     instants AS (SELECT *${instants.join("")} FROM parts)`;
 }
@@ -126,8 +128,15 @@ function repeatedKeySql(fields: readonly FieldNode[]): string {
       lambda k: k IN (${declared}))`;
     return `len(${found}) > len(list_distinct(${found}))`;
   });
-  return `CASE WHEN ${repeated.join(" OR ")} THEN 'malformed' END`;
+  // Where there are as many keys as were found values, none is there twice: nor is one unknown.
+  // (A key of digits may have found its value in an array, which has no keys.)
+  const parents = [...keysByParent.keys()].map((parent) => quoteText(parent)).join(", ");
+  const isPlain = [...keysByParent.values()].every((keys) => ![...keys].some(mayBeIndex));
+  const isUsual = isPlain && `len(flatten(json_keys(doc, [${parents}]))) = list_count(j)`;
+  return `CASE WHEN ${isUsual} THEN NULL WHEN ${repeated.join(" OR ")} THEN 'malformed' END`;
 }
+
+const mayBeIndex = (key: string): boolean => /^[0-9]+$/.test(key);
 
 /** As a JSON pointer (RFC 6901), where every key means itself: in a path `*` and `"` do not. */
 const jsonPointer = (path: readonly string[]): string =>
