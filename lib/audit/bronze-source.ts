@@ -1,13 +1,9 @@
 /** A partition read again from bronze, record by record as it was read first. */
-import {
-  DuckDBBlobValue,
-  type DuckDBConnection,
-  type DuckDBInstance,
-  type DuckDBResult,
-  type DuckDBValue,
-} from "@duckdb/node-api";
+import type { DuckDBConnection, DuckDBInstance, DuckDBResult, DuckDBValue } from "@duckdb/node-api";
+import { DuckDBBlobValue } from "../duckdb-api.js";
 import type { Slice } from "../engine/slice.js";
 import { MillpondError } from "../errors.js";
+import { kafkaProgress, progressAfter } from "../runtime/kafka-progress.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import type { PartitionReader, PartitionSource, SourcePosition } from "../sources/source.js";
 
@@ -17,7 +13,7 @@ export interface BronzePartition {
   /** As the checkpoint that read it has them. */
   readonly label: string;
   readonly position: SourcePosition | null;
-  /** In bronze; NaN when unknown. */
+  /** About so many in bronze, for progress. */
   readonly bytes: number;
 }
 
@@ -51,11 +47,43 @@ export function bronzeSource(
   };
 }
 
+/** As if the records came from Kafka: a processor goes on from the position after any of them. */
+export function kafkaBronzeSource(source: PartitionSource): PartitionSource {
+  const { topic, partition, label } = source;
+  return {
+    topic,
+    partition,
+    label,
+    async open(nextOffset, position) {
+      const reader = await source.open(nextOffset, null);
+      const begun = nextOffset === 0 ? null : { position };
+      let progress = kafkaProgress(label, begun);
+      return {
+        topic,
+        partition,
+        label,
+        get bytesTotal() {
+          return reader.bytesTotal;
+        },
+        get bytesRead() {
+          return reader.bytesRead;
+        },
+        async read(recordsMax) {
+          const slice = await reader.read(recordsMax);
+          if (slice !== null) progress = progressAfter(slice, progress);
+          return slice;
+        },
+        position: () => progress ?? {},
+        close: () => reader.close(),
+      };
+    },
+  };
+}
+
 class BronzeReader implements PartitionReader {
   readonly topic: string;
   readonly partition: number;
   readonly label: string;
-  readonly bytesTotal: number;
   bytesRead = 0;
   readonly #of: BronzePartition;
   readonly #connection: DuckDBConnection;
@@ -74,11 +102,15 @@ class BronzeReader implements PartitionReader {
     this.topic = of.topic;
     this.partition = of.partition;
     this.label = of.label;
-    this.bytesTotal = of.bytes;
     this.#of = of;
     this.#connection = connection;
     this.#result = result;
     this.#recordsTotal = recordsTotal;
+  }
+
+  get bytesTotal(): number {
+    const isAtEnd = this.#records === this.#recordsTotal;
+    return isAtEnd ? this.bytesRead : Math.max(this.#of.bytes, this.bytesRead);
   }
 
   async read(recordsMax: number): Promise<Slice | null> {

@@ -6,9 +6,10 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import type { PublisherState } from "../commit/publisher-state.js";
 import type { PipelineDefinition } from "../define/definition.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import { type LakeView, lakeViews } from "../query/local-results.js";
 import type { ReadableDatabase } from "../query/snapshot-results.js";
@@ -299,16 +300,19 @@ async function namesIn(connection: DuckDBConnection, database: string): Promise<
   return new Set(reader.getRows().map(([name]) => String(name)));
 }
 
+/** Bronze alone, without the published tables. */
+export type BronzePlace = Pick<AuditPlace, "connection" | "instance" | "bronze" | "close">;
+
 /**
- * A deployed pipeline's database in a bucket, which is of one moment by itself.
+ * A deployed pipeline's bronze, as of one moment.
  *
  * @throws MillpondError USAGE when there is no such database or it has no bronze, STORAGE when S3
  *   fails
  */
-export async function openBucket(
+export async function openBronze(
   storage: ReadableDatabase,
   definition: PipelineDefinition,
-): Promise<AuditPlace> {
+): Promise<BronzePlace> {
   const access = await storage.access();
   const memory = await openMemory({ extension_directory: access.extensionDirectory });
   const { connection, instance } = memory;
@@ -321,19 +325,37 @@ export async function openBucket(
     await connection.run(attachSql(file));
     const found = await namesIn(connection, "results");
     if (!found.has("bronze")) throw noBronze(storage.uri, definition);
+    return { connection, instance, bronze: "results.main.bronze", close: memory.close };
+  } catch (error) {
+    await memory.close();
+    throw error;
+  }
+}
+
+/**
+ * A deployed pipeline's database in a bucket, which is of one moment by itself.
+ *
+ * @throws MillpondError USAGE when there is no such database or it has no bronze, STORAGE when S3
+ *   fails
+ */
+export async function openBucket(
+  storage: ReadableDatabase,
+  definition: PipelineDefinition,
+): Promise<AuditPlace> {
+  const opened = await openBronze(storage, definition);
+  const { connection } = opened;
+  try {
     const published = new Set<string>();
     await connection.run("CREATE SCHEMA published");
-    for (const name of found) {
+    for (const name of await namesIn(connection, "results")) {
       if (name === "bronze") continue;
       await copy(connection, published, name, `results.main.${quoteName(name)}`);
     }
-    const bronze = "results.main.bronze";
     const unknown = { isAccountingOld: false, passed: null, flushed: false, read: null };
     // Of one moment: what its partitions have closed is in its windows.
-    const facts = { bronze, published, ...unknown, pending: new Map() };
-    return { ...facts, connection, instance, close: memory.close };
+    return { ...opened, published, ...unknown, pending: new Map() };
   } catch (error) {
-    await memory.close();
+    await opened.close();
     throw error;
   }
 }

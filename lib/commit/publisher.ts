@@ -152,14 +152,29 @@ export class Publisher {
   }
 
   async load(): Promise<void> {
+    const state = await this.stored();
+    if (state !== null) this.accept(state);
+  }
+
+  /** Puts what is stored under another hash, and whoever runs under that one goes on with it. */
+  async handOver(definitionHash: string): Promise<void> {
+    const state = await this.stored();
+    if (state === null || state.definitionHash === definitionHash) return;
+    this.accept(state);
+    this.batches = new Map();
+    const commitId = this.beginCommit();
+    await this.commit({ ...this.state, definitionHash }, commitId);
+  }
+
+  private async stored(): Promise<PublisherState | null> {
     let absent = { generation: 0, key: "" };
     for (let attempt = 1; attempt <= LOADS_MAX; attempt++) {
       const item = await this.cell.read();
-      if (item === null) return;
+      if (item === null) return null;
       this.generation = item.generation;
       if (absent.generation === item.generation) break;
       const state = await this.readState(item);
-      if (state !== null) return this.accept(state);
+      if (state !== null) return state;
       // Another publisher may have replaced the object since the read: then read again.
       absent = { generation: item.generation, key: String(item.attributes.stateKey) };
     }
@@ -178,13 +193,6 @@ export class Publisher {
         `expected ${this.definitionHash}): run with the definition that wrote it, or give another ` +
         "output (in AWS another name or stage)",
     );
-  }
-
-  /** Commits what was loaded under another hash: whoever runs under that one goes on with it. */
-  async handOver(definitionHash: string): Promise<void> {
-    const commitId = this.beginCommit();
-    this.batches = new Map();
-    await this.commit({ ...this.state, definitionHash }, commitId);
   }
 
   /** Takes what the partitions have, publishes what is due, commits. True if anything changed. */

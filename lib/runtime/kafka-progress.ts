@@ -80,7 +80,10 @@ export function progressAfter(slice: Slice, progress: KafkaProgress | null): Kaf
 }
 
 /** Throws `MillpondError("OUTPUT")` for the checkpoint of a partition that Kafka did not fill. */
-export function kafkaProgress(id: string, checkpoint: Checkpoint | null): KafkaProgress | null {
+export function kafkaProgress(
+  id: string,
+  checkpoint: Pick<Checkpoint, "position"> | null,
+): KafkaProgress | null {
   if (checkpoint === null) return null;
   const { kind, firstOffset, firstMark, lastMark, maxTimestampMs } = checkpoint.position ?? {};
   if (

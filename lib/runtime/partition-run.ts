@@ -140,6 +140,12 @@ export class PartitionRun {
     await this.commit(this.checkpoint.nextOffset, sections, { flushed: false, updated });
   }
 
+  /** Commits that nothing was read yet, so that nobody with another hash can begin. */
+  async claim(): Promise<void> {
+    await this.loadState();
+    if (this.checkpoint === null) await this.commit(0, [], { flushed: false, updated: false });
+  }
+
   /** Deletes what crashed commits of this partition left behind. */
   async sweep(referenced: () => Promise<ReadonlySet<string>>): Promise<void> {
     await this.committer.sweep(referenced);

@@ -1,0 +1,110 @@
+/**
+ * A backfill from one stack to another on the emulator: the new stack's handlers leave it alone
+ * while it works, go on where bronze ended, and end with what the new definition makes of all.
+ */
+import { writeFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { audit } from "../../lib/audit/audit.js";
+import { backfillStack } from "../../lib/audit/backfill-stack.js";
+import { openBucket } from "../../lib/audit/place.js";
+import { databaseAt } from "../../lib/cli/query-bucket.js";
+import type { Pipeline } from "../../lib/define/definition.js";
+import { makeSink } from "../../lib/handlers/sink.js";
+import { duckdb, lake } from "../../lib/index.js";
+import { loadReferences, referenceFiles } from "../../lib/runtime/references.js";
+import { openStores } from "../../lib/stores/open-stores.js";
+import { makeAwsResources } from "../servers/aws-resources.js";
+import { type Ministack, setUpMinistack, startMinistack } from "../servers/ministack.js";
+import { fetchResults } from "./support/aws-results.js";
+import { differencesFromReference, type Logs, Workspace } from "./support/check.js";
+import { partitionLines, streamPlan } from "./support/events.js";
+import { feedProcessor } from "./support/kafka-run.js";
+import { LEVELS_CSV, randomPipeline } from "./support/pipelines.js";
+import { Random, testRounds, testSeed } from "./support/random.js";
+
+const missing = await setUpMinistack();
+const title = missing === null ? "on MiniStack" : `on MiniStack (skipped: ${missing})`;
+const context = { getRemainingTimeInMillis: () => 60_000 };
+type Env = Record<string, string>;
+
+describe.skipIf(missing !== null)(title, () => {
+  let aws: Ministack;
+  const before = { ...process.env };
+  beforeAll(async () => {
+    aws = await startMinistack();
+    Object.assign(process.env, aws.env);
+  });
+  afterAll(async () => {
+    process.env = before;
+    await aws?.stop();
+  });
+
+  const newStack = async (): Promise<Env> => ({
+    ...aws.env,
+    ...(await makeAwsResources(aws.env)),
+    MILLPOND_PREFIX: "some/where/",
+  });
+  const databaseOf = (env: Env) =>
+    databaseAt(`s3://${env.MILLPOND_BUCKET}/${env.MILLPOND_PREFIX}`, undefined);
+
+  async function sinkOnce(pipeline: Pipeline, env: Env, event: object): Promise<void> {
+    const references = await loadReferences(pipeline);
+    const sink = makeSink({ pipeline, env, references, write: () => undefined });
+    expect(await sink(event, context)).toMatchObject({ outcome: "done", pending: 0 });
+    await sink.close();
+  }
+
+  async function audited(pipeline: Pipeline, env: Env) {
+    const { definition, functions } = pipeline;
+    const place = await openBucket(await databaseOf(env), definition);
+    try {
+      const references = referenceFiles(pipeline);
+      return await audit(place, { definition, functions, references, examples: 1 });
+    } finally {
+      await place.close();
+    }
+  }
+
+  async function checkOne(seed: number): Promise<void> {
+    const random = new Random(seed);
+    const workspace = await Workspace.create();
+    try {
+      const plan = streamPlan(random, "events");
+      await writeFile(workspace.csv, LEVELS_CSV);
+      const options = { tablesMax: 3, sinks: [lake(), duckdb()], settles: true, updates: true };
+      const [v1, v2] = [0, 1].map(() => randomPipeline(random, [plan], workspace.csv, options));
+      const logs: Logs = Array.from({ length: random.between(1, 3) }, (_, partition) => {
+        const lines = partitionLines(random, plan, partition);
+        return Array.from({ length: random.between(20, 400) }, () => String(lines.next().value));
+      });
+      const early = logs.map((log) => log.slice(0, random.between(1, log.length)));
+      const about = `seed ${seed}, plan ${JSON.stringify(plan)}`;
+      const [oldEnv, newEnv] = [await newStack(), await newStack()];
+      await workspace.write("events", early);
+      await feedProcessor(v1!, workspace, oldEnv, random);
+      await sinkOnce(v1!, oldEnv, {});
+
+      const from = await databaseOf(oldEnv);
+      const stores = await openStores(newEnv);
+      const request = { pipeline: v2!, from, stores, env: newEnv, batchSize: 50 };
+      const report = await backfillStack(request);
+      expect(report, about).toMatchObject({ kind: "done", audit: { equal: true } });
+      expect(await backfillStack(request)).toEqual({ kind: "current" });
+      expect((await audited(v2!, newEnv)).tables.flatMap((t) => t.differences), about).toEqual([]);
+
+      await workspace.write("events", logs);
+      await feedProcessor(v2!, workspace, newEnv, random);
+      await sinkOnce(v2!, newEnv, { flush: true });
+      const out = workspace.newOutput();
+      await fetchResults(v2!.definition.name, newEnv, out);
+      expect(await differencesFromReference(v2!, out, workspace), about).toBe("");
+    } finally {
+      await workspace.remove();
+    }
+  }
+
+  test("the new stack goes on where bronze ended, and ends like one that read all", async () => {
+    const seed = testSeed();
+    for (let round = 0; round < testRounds(3); round++) await checkOne(seed + round);
+  }, 3_600_000);
+});
