@@ -1,12 +1,7 @@
 /** Runs a pipeline's batch steps in DuckDB, the user's functions (`map`) among them. */
-import {
-  type DuckDBAppender,
-  type DuckDBConnection,
-  DuckDBDecimalValue,
-  DuckDBListValue,
-  type DuckDBValue,
-} from "@duckdb/node-api";
+import type { DuckDBAppender, DuckDBConnection, DuckDBValue } from "@duckdb/node-api";
 import type { ColumnType, MapFunction } from "../define/definition.js";
+import { DuckDBDecimalValue, DuckDBListValue } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import { duckdbType, quoteName } from "../sinks/duckdb-types.js";
 import type { BatchStep } from "./batch-sql.js";

@@ -172,13 +172,25 @@ async function compileHandler(
         // Snowflake's driver looks for files beside it, and does without those.
         "const __dirname = import.meta.dirname;",
     },
-    plugins: [besideHandler()],
+    plugins: [besideHandler(), duckdbInside()],
   });
 }
 
 async function compileLibrary(outfile: string): Promise<void> {
   const { build } = await import("esbuild");
   await build({ ...COMMON, entryPoints: [fileURLToPath(libraryUrl())], outfile });
+}
+
+/** What `lib/duckdb-api` requires by itself would stay out of the bundle. */
+function duckdbInside(): Plugin {
+  return {
+    name: "duckdb-inside",
+    setup(build) {
+      build.onResolve({ filter: /\/duckdb-api\.js$/ }, ({ kind, resolveDir }) =>
+        build.resolve("@duckdb/node-api", { kind, resolveDir }),
+      );
+    },
+  };
 }
 
 function besideHandler(): Plugin {

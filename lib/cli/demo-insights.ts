@@ -1,7 +1,7 @@
 /** What the demo shows of its results: a few questions, their SQL, their answers. */
 
 import * as path from "node:path";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import { textTable } from "./text-table.js";
 

@@ -79,7 +79,7 @@ async function checkNode(): Promise<readonly CheckResult[]> {
 
 async function checkDuckdb(): Promise<readonly CheckResult[]> {
   try {
-    const { DuckDBInstance } = await import("@duckdb/node-api");
+    const { DuckDBInstance } = await import("../duckdb-api.js");
     const instance = await DuckDBInstance.create(":memory:");
     const connection = await instance.connect();
     const [row] = await (await connection.runAndReadAll("SELECT version()")).getRows();

@@ -1,6 +1,7 @@
 /** Writes a query's rows for the command line: as a table, or in the formats of `lib/query`. */
 import { createReadStream } from "node:fs";
-import { type DuckDBResult, DuckDBTypeId } from "@duckdb/node-api";
+import type { DuckDBResult } from "@duckdb/node-api";
+import { DuckDBTypeId } from "../duckdb-api.js";
 import { writeCsv, writeJson, writeText } from "../query/output.js";
 import { textValue } from "../query/values.js";
 import { textTable } from "./text-table.js";

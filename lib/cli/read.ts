@@ -158,7 +158,7 @@ async function newestSql(
   timeColumn: string | null,
   limit: number,
 ): Promise<string> {
-  const { DuckDBTypeId } = await import("@duckdb/node-api");
+  const { DuckDBTypeId } = await import("../duckdb-api.js");
   const { quoteName } = await import("../sinks/duckdb-types.js");
   const empty = await results.select(`SELECT * FROM ${quoteName(table)} LIMIT 0`);
   const names = empty.columnNames();

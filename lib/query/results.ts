@@ -2,14 +2,13 @@
  * Results as a DuckDB that can only be read: a database attached read-only, views over files of the
  * lake, and everything else out of reach. Where the results are is left to whoever opens them.
  */
-import {
-  type DuckDBConnection,
-  DuckDBInstance,
-  type DuckDBPreparedStatement,
-  type DuckDBResult,
-  type DuckDBValue,
-  StatementType,
+import type {
+  DuckDBConnection,
+  DuckDBPreparedStatement,
+  DuckDBResult,
+  DuckDBValue,
 } from "@duckdb/node-api";
+import { DuckDBInstance, StatementType } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import type { FileAccess } from "../sinks/database-snapshot.js";
 import { quoteName, quoteText } from "../sinks/duckdb-types.js";

@@ -1,4 +1,5 @@
 /** DuckDB's values as JSON and as text. Exact: what a JSON number can't hold becomes a string. */
+import type { DuckDBValue } from "@duckdb/node-api";
 import {
   DuckDBArrayValue,
   DuckDBBlobValue,
@@ -8,8 +9,7 @@ import {
   DuckDBStructValue,
   DuckDBTimestampTZValue,
   DuckDBTimestampValue,
-  type DuckDBValue,
-} from "@duckdb/node-api";
+} from "../duckdb-api.js";
 
 export type Json =
   | null

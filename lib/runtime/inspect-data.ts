@@ -1,11 +1,11 @@
 /** Reads what `millpond inspect` shows from an output directory; changes nothing in it. */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { DuckDBInstance } from "@duckdb/node-api";
 import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
 import { Publisher } from "../commit/publisher.js";
 import type { PublisherState } from "../commit/publisher-state.js";
 import type { PipelineDefinition } from "../define/definition.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { type AccountingRow, accountingRows, type StreamCounters } from "./accounting.js";

@@ -1,9 +1,9 @@
 /** The output directory of a run: what lies where in it, whose it is, and who may write to it. */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { DuckDBInstance } from "@duckdb/node-api";
 import type { PipelineDefinition } from "../define/definition.js";
 import { definitionFrom, toJson } from "../define/json.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import { codeOf } from "../stores/fs-errors.js";
 import { makeDirectory } from "../stores/make-directory.js";

@@ -4,13 +4,13 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
-import { DuckDBInstance } from "@duckdb/node-api";
 import type {
   ColumnNode,
   Pipeline,
   PipelineDefinition,
   ReferenceNode,
 } from "../define/definition.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import type { Batch } from "../engine/batch.js";
 import { columnFromValues } from "../engine/row-values.js";
 import type { ReferenceData } from "../engine/steps.js";

@@ -1,6 +1,7 @@
 /** One DuckDB instance with the bounds a sink needs: little memory, few threads, no downloads. */
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import type { ColumnNode } from "../define/definition.js";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { type ErrorCode, MillpondError } from "../errors.js";
 import { BatchAppender } from "./duckdb-rows.js";
 

@@ -3,19 +3,17 @@
  * Uses the bindings under node-api for that, because node-api sets values one by one.
  */
 import { isUtf8 } from "node:buffer";
+import type { DuckDBAppender, DuckDBConnection, DuckDBValue } from "@duckdb/node-api";
+import duckdb, { type Vector as NativeVector } from "@duckdb/node-bindings";
+import type { ColumnNode, ColumnType } from "../define/definition.js";
 import {
   blobValue,
-  type DuckDBAppender,
-  type DuckDBConnection,
   DuckDBDataChunk,
   DuckDBDecimalValue,
   DuckDBTimestampTZValue,
-  type DuckDBValue,
   listValue,
   structValue,
-} from "@duckdb/node-api";
-import duckdb, { type Vector as NativeVector } from "@duckdb/node-bindings";
-import type { ColumnNode, ColumnType } from "../define/definition.js";
+} from "../duckdb-api.js";
 import type { Batch, BytesVector, Column } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
 import { checkedColumns } from "./batch-columns.js";

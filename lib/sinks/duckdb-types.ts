@@ -1,18 +1,18 @@
 /** DuckDB's names for our types, and quoting: the one place where SQL text is built from names. */
+import type { DuckDBType } from "@duckdb/node-api";
+import type { ColumnNode, ColumnType } from "../define/definition.js";
 import {
   BIGINT,
   BLOB,
   BOOLEAN,
   DECIMAL,
   DOUBLE,
-  type DuckDBType,
   INTEGER,
   LIST,
   STRUCT,
   TIMESTAMPTZ,
   VARCHAR,
-} from "@duckdb/node-api";
-import type { ColumnNode, ColumnType } from "../define/definition.js";
+} from "../duckdb-api.js";
 
 /** The DuckDB type of a column, for chunks; its `toString()` is the SQL name. */
 export function duckdbType(type: ColumnType): DuckDBType {

@@ -9,7 +9,7 @@ import * as fs from "node:fs/promises";
 import { homedir } from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { DuckDBInstance } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import { makeDirectory } from "./make-directory.js";

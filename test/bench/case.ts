@@ -1,6 +1,7 @@
 /**
  * One benchmark case in a process of its own, so that CPU and memory are its alone:
- * `node case.js <case> <data> <out> <workers> <bronze>`. Prints one JSON line.
+ * `node case.js <case> <data> <out> <workers> <bronze>`. Prints one JSON line. What only some cases
+ * need is imported there: a run that is measured whole loads what \`millpond run\` loads.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,15 +10,9 @@ import * as path from "node:path";
 import { PartitionFold } from "../../lib/engine/fold.js";
 import { compileStream } from "../../lib/engine/program.js";
 import type { Slice } from "../../lib/engine/slice.js";
-import { makeProcessor } from "../../lib/handlers/processor.js";
 import { runPipeline } from "../../lib/runtime/run-pipeline.js";
 import { openFileSources } from "../../lib/sources/files/index.js";
-import { eventPartitions } from "../../lib/sources/kafka-event.js";
-import { finishOutput } from "../integration/support/kafka-run.js";
-import { envelopeOf, sliceOf } from "./envelope.js";
 import { benchPipeline, COUNTS, REFERENCE, type Workload } from "./pipelines.js";
-import { verifyAgainstReference } from "./reference.js";
-import { sinkRows } from "./sinks.js";
 
 const SLICE_RECORDS = 10_000;
 /** Payloads are kept in memory: enough to be steady, little enough to fit. */
@@ -48,6 +43,7 @@ async function measure(): Promise<Figures> {
   if (name === "processor") return processor("counts");
   if (name === "processor, sums and distinct") return processor("tumbling");
   if (name === "lake" || name === "postgres") {
+    const { sinkRows } = await import("./sinks.js");
     return { ...(await sinkRows(name, out)), peakMegabytes: peak() };
   }
   return runAll(name as Workload);
@@ -79,6 +75,7 @@ async function runAll(workload: Workload): Promise<Figures> {
 }
 
 async function agreesWithReference(workload: Workload): Promise<boolean> {
+  const { verifyAgainstReference } = await import("./reference.js");
   const { agrees, report } = await verifyAgainstReference({
     outDir: out,
     dataDir: data,
@@ -133,6 +130,7 @@ async function* slices(): AsyncGenerator<Slice> {
 
 /** Lambda's payload (base64 in JSON) to columns or, with `fold`, to state; without storage. */
 async function envelopes(fold: boolean): Promise<Figures> {
+  const { envelopeOf, sliceOf } = await import("./envelope.js");
   const payloads: string[] = [];
   for await (const slice of slices()) {
     if (payloads.push(envelopeOf(slice)) === ENVELOPE_SLICES) break;
@@ -156,6 +154,7 @@ async function envelopes(fold: boolean): Promise<Figures> {
 
 /** Every slice's payload as a line. */
 async function writePayloads(): Promise<void> {
+  const { envelopeOf } = await import("./envelope.js");
   for await (const slice of slices()) {
     if (!process.stdout.write(`${envelopeOf(slice)}\n`)) await once(process.stdout, "drain");
   }
@@ -182,6 +181,9 @@ async function* payloads(): AsyncGenerator<string> {
  * partition's slice after another's.
  */
 async function processor(workload: Workload): Promise<Figures> {
+  const { makeProcessor } = await import("../../lib/handlers/processor.js");
+  const { eventPartitions } = await import("../../lib/sources/kafka-event.js");
+  const { finishOutput } = await import("../integration/support/kafka-run.js");
   fs.rmSync(out, { recursive: true, force: true });
   const pipeline = benchPipeline(workload, bronze === "true");
   const env = { MILLPOND_STORE: `file:${out}` };
