@@ -93,10 +93,10 @@ async function compute(
   const { definition, functions } = pipeline;
   await runBatch(connection, batchSteps(definition, { bronze, references }), functions);
   await connection.run(`CREATE SCHEMA "${name}"`);
-  for (const layout of layoutsOf(definition).values()) {
-    const table = quoteName(layout.name);
-    await connection.run(`CREATE TABLE "${name}".${table} AS FROM main.${table}`);
-    await connection.run(`DROP TABLE main.${table}`);
+  for (const { name: table, kind } of layoutsOf(definition).values()) {
+    const from = `main.${quoteName(table)}`;
+    await connection.run(`CREATE TABLE "${name}".${quoteName(table)} AS FROM ${from}`);
+    await connection.run(`DROP ${kind === "rows" ? "VIEW" : "TABLE"} ${from}`);
   }
   await connection.run("DROP SCHEMA work CASCADE");
 }
