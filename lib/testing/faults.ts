@@ -30,6 +30,7 @@ export const FAULT_KINDS = [
   "two sinks at once",
   "sink out of time",
   "flush on demand",
+  "server of a sink down for a while",
   "ingest killed",
   "ingest out of time",
   "two ingests at once",
@@ -80,12 +81,13 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "two sinks at once": 0.5,
   "sink out of time": 0.2,
   "flush on demand": 0.1,
+  "server of a sink down for a while": 0.15,
   "ingest killed": 0.1,
   "ingest out of time": 0.3,
   "two ingests at once": 0.5,
   "object notified again": 0.3,
   "objects notified out of order": 0.4,
-  "object removed once ingested": 0.1,
+  "object removed once ingested": 0.5,
 };
 
 /**

@@ -106,9 +106,9 @@ export class IngestFleet {
     if (all.length > 0 && world.strikes("clock jumped")) {
       world.random.pick(all).process.skewMs += world.random.below(1_200_000) - 600_000;
     }
-    if (world.strikes("object removed once ingested")) {
-      const done = this.#notices.filter(({ isDone }) => isDone);
-      if (done.length > 0) this.#bucket.remove(world.random.pick(done).object.key);
+    const done = this.#notices.filter(({ isDone }) => isDone);
+    if (done.length > 0 && world.strikes("object removed once ingested")) {
+      this.#bucket.remove(world.random.pick(done).object.key);
     }
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
   }

@@ -125,7 +125,7 @@ export class ProtocolMonitor implements StoreMonitor {
       throw new Violation(`the publisher names ${place.key}, found ${found} bytes`);
     }
     checkPublisher(this.#published, next);
-    for (const { sequence } of this.#results.stores) {
+    for (const { sequence } of [...this.#results.own, ...this.#results.servers]) {
       if (next.trimmedThrough <= sequence) continue;
       throw new Violation(`trimmed through ${next.trimmedThrough}, a sink has ${sequence}`);
     }

@@ -5,13 +5,15 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { numberInKey } from "../commit/decisions.js";
-import type { Pipeline } from "../define/definition.js";
+import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { type PipelineRuntime, pipelineRuntime } from "../handlers/pipeline-runtime.js";
 import type { AccountingRow } from "../runtime/accounting.js";
+import type { StepBounds } from "../runtime/backlog.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
 import { publisherId } from "../runtime/runner.js";
 import { tableLayouts } from "../sinks/layouts.js";
+import type { Random } from "../sources/simulate/random.js";
 import { type FaultCounts, type FaultOdds, swarmOdds, Violation } from "./faults.js";
 import { IngestFleet } from "./ingest-fleet.js";
 import { ProtocolMonitor } from "./monitor.js";
@@ -112,6 +114,17 @@ export async function runSchedule(
 const recordsOf = ({ logs }: SimulationCase) =>
   Math.max(...logs.map(({ log }) => log.records.length));
 
+function simulatedResults(random: Random, definition: PipelineDefinition): SimulatedResults {
+  const layouts = tableLayouts(definition);
+  const tables = (length: number) => Array.from({ length }, () => new SimulatedTables(layouts));
+  return {
+    own: tables(random.pick([1, 1, 2])),
+    servers: tables(random.pick([0, 0, 1, 2])),
+    stayOpen: random.unit() < 0.5,
+    accounting: null,
+  };
+}
+
 const inOrder = (objects: readonly IncomingObject[], order: readonly string[] | undefined) =>
   order?.map((key) => objects.find((object) => object.key === key)!) ?? objects;
 
@@ -124,6 +137,7 @@ class Schedule {
   readonly #feeds: readonly PartitionFeed[];
   readonly #processors: ProcessorFleet;
   readonly #ingests: IngestFleet;
+  readonly #step: StepBounds;
   readonly #sinks: SinkFleet;
 
   constructor(world: World, prepared: SimulationCase, options: ScheduleOptions) {
@@ -134,11 +148,7 @@ class Schedule {
     // Small ones make state move to objects, and the publisher's too.
     const payloadBytesMax = random.pick([64, 500, 4_096, 64 * 1024]);
     this.#stores = new SimulatedStores(world, { payloadBytesMax });
-    const layouts = tableLayouts(runtime.definition);
-    const stores = Array.from({ length: random.pick([1, 2]) }, () => {
-      return new SimulatedTables(layouts);
-    });
-    this.#results = { stores, accounting: null };
+    this.#results = simulatedResults(random, runtime.definition);
     this.#monitor = new ProtocolMonitor({
       stores: this.#stores,
       results: this.#results,
@@ -166,6 +176,7 @@ class Schedule {
       incoming: inOrder(prepared.incoming ?? [], options.order),
       recordsMax: random.pick([1, 2, 5, 1_000]),
     });
+    this.#step = random.pick([ONE_BY_ONE, FEW, ALL, ALL, ALL, ALL]);
     this.#sinks = new SinkFleet({
       ...shared,
       runtime,
@@ -174,7 +185,7 @@ class Schedule {
         const sinks = sinksOf(world, process, this.#results);
         return options.moreSinks?.(world, process, sinks) ?? sinks;
       },
-      step: random.pick([ONE_BY_ONE, FEW, ALL, ALL, ALL, ALL]),
+      step: this.#step,
     });
   }
 
@@ -189,8 +200,10 @@ class Schedule {
     if (world.random.unit() < 0.3) this.#processors.redeliverAll();
     await this.#untilDone();
     if (world.random.unit() < 0.3) await this.#tellAll();
+    await this.#publishWithoutServers();
     await this.#publishAll();
-    const tables = this.#results.stores.map((store) => store.tables());
+    const { own, servers } = this.#results;
+    const tables = [...own, ...servers].map((store) => store.tables());
     // Not every time: it takes as long as all the rest.
     const simulatedMs = world.nowMs - world.startMs;
     if (world.random.unit() < 0.1) await this.#publishNothing();
@@ -233,6 +246,7 @@ class Schedule {
     else if (chance < 0.175) {
       await this.#processors.strike();
       await this.#ingests.strike();
+      this.#strikeServers();
       await this.#sinks.strike();
     } else if (!(await world.step())) await this.#deliver();
     this.#throwIfViolated();
@@ -272,6 +286,36 @@ class Schedule {
       const waiting = this.#monitor.waiting(id);
       this.#check(waiting === 0, `${waiting} entries of ${id} wait although sinks were told`);
     }
+  }
+
+  #strikeServers(): void {
+    for (const server of this.#results.servers) {
+      if (server.isDown) server.isDown = this.#world.random.unit() < 0.8;
+      else server.isDown = this.#world.strikes("server of a sink down for a while");
+    }
+  }
+
+  /** Those that are up have everything that fits; what waits for the others is kept. */
+  async #publishWithoutServers(): Promise<void> {
+    const down = this.#results.servers.filter(({ isDown }) => isDown);
+    // Before a sink has seen the server, nothing is published: it may be another output's.
+    const wasSeen = (this.#monitor.published?.trimmedThrough ?? 0) > 0;
+    if (down.length > 0 && wasSeen) {
+      await this.#sinks.wake("flush");
+      await this.#untilDone();
+      const { sequence } = this.#monitor.published!;
+      for (const tables of [...this.#results.own, ...this.#results.servers]) {
+        this.#check(tables.isDown || tables.sequence === sequence, "a sink waits for another one");
+      }
+      this.#check(this.#step !== ALL || this.#waiting() === 0, "publishing waits for a sink");
+    }
+    for (const server of down) server.isDown = false;
+  }
+
+  /** Outbox entries that nobody has taken. */
+  #waiting(): number {
+    const ids = this.#stores.ids(`${this.#prepared.runtime.definition.name}/partitions/`);
+    return ids.reduce((sum, id) => sum + this.#monitor.waiting(id), 0);
   }
 
   async #publishAll(): Promise<void> {

@@ -10,7 +10,7 @@ import type { AccountingRow } from "../runtime/accounting.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
 import { checkOutput } from "../sinks/sink-output.js";
-import { Violation } from "./faults.js";
+import { SimulatedFault, Violation } from "./faults.js";
 import type { SimulatedProcess, World } from "./world.js";
 
 /** A row as a plain object; bigints stay what they are, bytes are Latin-1 text. */
@@ -28,6 +28,8 @@ const ORIGIN = ["topic", "partition", "offset"];
 /** What one sink has stored, for all processes that bring it publications. */
 export class SimulatedTables {
   sequence = 0;
+  /** A server may be down: then nobody gets on with it, and nobody else should wait for it. */
+  isDown = false;
   /** Whose publications it has; null before the first. */
   #output: string | null = null;
   readonly #rows = new Map<string, Map<string, StoredRow>>();
@@ -51,6 +53,7 @@ export class SimulatedTables {
 
   /** The last publication it has taken. Refuses those of another output, as servers do. */
   open(output: string | null): number {
+    if (this.isDown) throw new SimulatedFault("this server is down");
     checkOutput("a simulated sink", this.#output, output);
     return this.sequence;
   }
@@ -111,7 +114,11 @@ const plain = (value: unknown): unknown =>
 
 /** What stands behind all sinks of a pipeline. */
 export interface SimulatedResults {
-  readonly stores: readonly SimulatedTables[];
+  /** Where the output is. */
+  readonly own: readonly SimulatedTables[];
+  readonly servers: readonly SimulatedTables[];
+  /** Whether sinks in the output stay open between rounds. */
+  readonly stayOpen: boolean;
   /** As last shown; null before. */
   accounting: readonly AccountingRow[] | null;
 }
@@ -122,10 +129,13 @@ export function sinksOf(
   process: SimulatedProcess,
   results: SimulatedResults,
 ): RunSinks {
+  const own = results.own.map((tables, index) => ({ tables, name: `own-${index}` }));
+  const servers = results.servers.map((tables, index) => ({ tables, name: `server-${index}` }));
   return {
-    own: results.stores.map((tables, index) => sinkOf(world, process, tables, index)),
-    stayOpen: true,
-    remote: [],
+    // Those in the output are its own; what is on a server may be another output's.
+    own: own.map((place) => sinkOf(world, process, { ...place, asksWhose: false })),
+    stayOpen: results.stayOpen,
+    remote: servers.map((place) => sinkOf(world, process, { ...place, asksWhose: true })),
     complete: ({ accounting }) =>
       world.call(process, {
         what: "show the accounting",
@@ -142,16 +152,14 @@ export function sinksOf(
 function sinkOf(
   world: World,
   process: SimulatedProcess,
-  tables: SimulatedTables,
-  index: number,
+  place: { readonly tables: SimulatedTables; readonly name: string; readonly asksWhose: boolean },
 ): Sink {
-  const name = `simulated-${index}`;
+  const { tables, name, asksWhose } = place;
   let output: string | null = null;
   return {
     name,
     open(given) {
-      // The output's own sinks lie in it; those on servers may be another's.
-      output = index === 0 ? null : (given ?? null);
+      output = asksWhose ? (given ?? null) : null;
       const apply = () => tables.open(output);
       return world.call(process, { what: `open ${name}`, isWrite: false, apply });
     },
