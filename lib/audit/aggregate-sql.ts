@@ -17,7 +17,8 @@ export function aggregateSql(
   const conditions = [filter, argument && `${argument} IS NOT NULL`].filter(Boolean);
   const where = conditions.length === 0 ? "" : ` FILTER (WHERE ${conditions.join(" AND ")})`;
   const value = valueSql(aggregate, argument ?? "", where);
-  const cast = `CAST(${value} AS ${workingType(result.type)})`;
+  // A sum that leaves its type is null.
+  const cast = `${aggregate.fn === "sum" ? "TRY_CAST" : "CAST"}(${value} AS ${workingType(result.type)})`;
   return resultSql(
     result.nullable ? cast : `coalesce(${cast}, ${emptyValue(result)})`,
     result.type,

@@ -182,8 +182,7 @@ export class Publisher {
   }
 
   private accept(state: PublisherState): void {
-    // What was stored before there was a name of the output gets one with the next round.
-    this.state = { ...state, output: state.output ?? this.state.output };
+    this.state = state;
     const { definitionHash: found } = this.state;
     if (found === this.definitionHash) return;
     refuseWhileFilled(this.id, found, this.definitionHash);

@@ -453,6 +453,16 @@ describe("aggregates", () => {
     const row = await aggregated([{ at: 0 }, { at: 1 }]);
     expect(row).toMatchObject({ n: 2n, sum: null, avg: null, first: null, median: null, top: [] });
   });
+
+  test("a sum that leaves its type is null", async () => {
+    const arg: ExprNode = { op: "literal", type: { kind: "bigint" }, value: "9000000000000000000" };
+    const aggregates = [{ name: "units", fn: "sum", type: bigint, arg } as const];
+    const table = windowed(sliding(1), { aggregates });
+    const rows = await (await over(activity, table, [{ at: 0 }, { at: 0 }, { at: 1 }])).table(
+      "result",
+    );
+    expect(rows.map(({ units }) => units)).toEqual([null, 9_000_000_000_000_000_000n]);
+  });
 });
 
 describe("steps", () => {

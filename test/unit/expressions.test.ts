@@ -248,6 +248,10 @@ const text: [ExprNode, string][] = [
       `substring(s, ${start}, ${length})`,
     ]),
   ),
+  ...[-3, -1, 0, 1, 9].map((start): [ExprNode, string] => [
+    f("substring", "s", whole(start)),
+    `substring(s, ${start})`,
+  ]),
   [f("substring", "s", "i", whole(2)), "substring(s, i, 2)"],
 ];
 

@@ -127,7 +127,7 @@ export function substring(operands: readonly Operand[], count: number): Operand 
   const length = operands[2] === undefined ? null : wholeReader(operands[2], 0);
   return mapTexts(operands, count, (row, out) => {
     const chars = Array.from(text(row));
-    const wanted = length === null ? chars.length + 1 : Number(length(row));
+    const wanted = length === null ? Number.POSITIVE_INFINITY : Number(length(row));
     const [from, to] = span(chars.length, Number(start(row)), wanted);
     out.addText(chars.slice(from, to).join(""));
   });
