@@ -158,6 +158,7 @@ class StackBackfill {
     try {
       const partitions = await partitionsIn(source);
       refuseObjects(partitions);
+      await refuseGaps(source, from.uri);
       const own = partitions.filter(({ stream }) => this.#hasStream(stream));
       if (isFirst) await this.#claim(own);
       const sources = [];
@@ -307,6 +308,25 @@ async function partitionsIn({ connection, bronze }: BronzePlace): Promise<Bronze
   }));
 }
 
+/** A record that was counted once must be there, or it would be missing from now on. */
+async function refuseGaps(source: BronzePlace, uri: string): Promise<void> {
+  const { connection, bronze, accounting } = source;
+  if (accounting === null) return;
+  const [lacking] = await rowsOf(
+    connection,
+    `SELECT name, records::DOUBLE AS records, count(topic)::DOUBLE AS found
+    FROM ${accounting} AS a LEFT JOIN ${bronze} AS b ON b.topic = a.name
+    WHERE a.kind = 'stream' GROUP BY ALL HAVING found < records`,
+  );
+  if (lacking === undefined) return;
+  const { name, records, found } = lacking;
+  throw new MillpondError(
+    "OUTPUT",
+    `bronze of ${uri} holds ${found} of the ${records} records of "${name}" that were read: ` +
+      "restore what was removed from the lake, or let the new stack read the topic again",
+  );
+}
+
 function refuseUnfit({ sinks }: PipelineDefinition): void {
   const remote = sinks.find(({ kind }) => kind !== "lake" && kind !== "duckdb");
   if (remote !== undefined) {
@@ -346,12 +366,11 @@ const overtaken = (id: string): MillpondError =>
 
 /** For reports whose `equal` is false. */
 export function notProven(report: AuditReport, consequence: string): MillpondError {
-  const { table, differences } = report.tables.find((one) => one.differences.length > 0)!;
-  return new MillpondError(
-    "INVARIANT",
-    `the rebuilt table "${table}" is not what batch SQL says (${differences[0]!.explanation}); ` +
-      consequence,
-  );
+  const different = report.tables.find(({ differences }) => differences.length > 0);
+  const table = different?.table ?? "bronze";
+  const found = different?.differences[0]?.explanation ?? "records differ";
+  const message = `the rebuilt table "${table}" is not what batch SQL says (${found})`;
+  return new MillpondError("INVARIANT", `${message}; ${consequence}`);
 }
 
 /** The same places, but for the database: a local file, until it is handed over. */

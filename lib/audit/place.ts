@@ -301,7 +301,11 @@ async function namesIn(connection: DuckDBConnection, database: string): Promise<
 }
 
 /** Bronze alone, without the published tables. */
-export type BronzePlace = Pick<AuditPlace, "connection" | "instance" | "bronze" | "close">;
+export interface BronzePlace
+  extends Pick<AuditPlace, "connection" | "instance" | "bronze" | "close"> {
+  /** Something to select the accounting from, which is not newer than bronze; null without one. */
+  readonly accounting: string | null;
+}
 
 /**
  * A deployed pipeline's bronze, as of one moment.
@@ -325,7 +329,9 @@ export async function openBronze(
     await connection.run(attachSql(file));
     const found = await namesIn(connection, "results");
     if (!found.has("bronze")) throw noBronze(storage.uri, definition);
-    return { connection, instance, bronze: "results.main.bronze", close: memory.close };
+    const accounting = found.has("accounting") ? "results.main.accounting" : null;
+    const bronze = "results.main.bronze";
+    return { connection, instance, bronze, accounting, close: memory.close };
   } catch (error) {
     await memory.close();
     throw error;

@@ -14,15 +14,26 @@ export async function databaseAt(
   address: string,
   pipeline: string | undefined,
 ): Promise<ReadableDatabase> {
-  const [, name, path] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(address) ?? [];
-  if (name === undefined || path === undefined) {
-    throw new MillpondError("USAGE", `--s3 is "${address}", expected s3://bucket or s3://bucket/…`);
-  }
-  const prefix = path === "" || path.endsWith("/") ? path : `${path}/`;
+  const { name, prefix } = bucketAt("--s3", address);
   const bucket = new S3Bucket(name);
   const key = `databases/${pipeline ?? (await onlyPipeline(bucket, prefix))}${SUFFIX}`;
   const files = new S3Files(bucket, prefix);
   return bucketDatabase({ files, key }, `s3://${name}/${prefix}lake/`, process.env);
+}
+
+/**
+ * Of an address as `option` gives it; the prefix is "" or ends in "/".
+ *
+ * @throws MillpondError USAGE when it is none
+ * @example bucketAt("--s3", "s3://results/millpond") // { name: "results", prefix: "millpond/" }
+ */
+export function bucketAt(option: string, address: string): { name: string; prefix: string } {
+  const [, name, path] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(address) ?? [];
+  if (name !== undefined && path !== undefined) {
+    return { name, prefix: path === "" || path.endsWith("/") ? path : `${path}/` };
+  }
+  const expected = "expected s3://bucket or s3://bucket/…";
+  throw new MillpondError("USAGE", `${option} is "${address}", ${expected}`);
 }
 
 async function onlyPipeline(bucket: S3Bucket, prefix: string): Promise<string> {

@@ -6,7 +6,7 @@ import { CheckpointCell } from "../commit/cell.js";
 import { fromItem } from "../commit/checkpoint.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { Publisher } from "../commit/publisher.js";
-import { referencedKeys } from "../commit/publisher-state.js";
+import { referencedKeys, standingOf } from "../commit/publisher-state.js";
 import { RecentObjects } from "../commit/recent-objects.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash as hashOf } from "../define/json.js";
@@ -288,8 +288,9 @@ class Run {
     const partitions = await this.storedCounters();
     const published = this.publisher.state;
     const rows = accountingRows(this.definition, partitions, published);
-    await this.sinks.complete({ sequence: this.sinksTookUpTo, accounting: rows });
     const flushed = this.options.flush && !aborted;
+    const standing = standingOf(published, flushed);
+    await this.sinks.complete({ sequence: this.sinksTookUpTo, accounting: rows, standing });
     const { database } = this.place;
     const storedRows =
       database === null ? new Map() : await storedRowCounts(database, this.definition);

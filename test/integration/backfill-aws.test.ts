@@ -90,7 +90,10 @@ describe.skipIf(missing !== null)(title, () => {
       const report = await backfillStack(request);
       expect(report, about).toMatchObject({ kind: "done", audit: { equal: true } });
       expect(await backfillStack(request)).toEqual({ kind: "current" });
-      expect((await audited(v2!, newEnv)).tables.flatMap((t) => t.differences), about).toEqual([]);
+      expect(
+        (await audited(v2!, newEnv)).tables.flatMap((t) => t.differences),
+        about,
+      ).toEqual([]);
 
       await workspace.write("events", logs);
       await feedProcessor(v2!, workspace, newEnv, random);

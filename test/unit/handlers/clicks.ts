@@ -17,15 +17,18 @@ import {
 } from "../../../lib/index.js";
 import type { TestRecord } from "./kafka-support.js";
 
-export function clicksPipeline(options: { bronze?: boolean; lateness?: number } = {}): Pipeline {
-  const { bronze = true, lateness = minutes(1) } = options;
-  const clicks = stream("clicks", {
+export const clicksStream = (lateness = minutes(1)) =>
+  stream("clicks", {
     schema: { id: string(), user: string(), page: string(), cost: double(), at: timestamp() },
     key: "user",
     eventTime: "at",
     lateness,
     dedup: "id",
   });
+
+export function clicksPipeline(options: { bronze?: boolean; lateness?: number } = {}): Pipeline {
+  const { bronze = true, lateness = minutes(1) } = options;
+  const clicks = clicksStream(lateness);
   return pipeline(
     "clicks-by-page",
     {

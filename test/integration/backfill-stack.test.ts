@@ -1,0 +1,262 @@
+/**
+ * A backfill from stack to stack, cut off at any step of any store, beside functions that are at
+ * work already, and refused: nothing is seen of it before all is there, and nothing counts twice.
+ */
+import { DuckDBInstance } from "@duckdb/node-api";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { backfillStack } from "../../lib/audit/backfill-stack.js";
+import type { Pipeline } from "../../lib/define/definition.js";
+import { makeProcessor } from "../../lib/handlers/processor.js";
+import { makeSink } from "../../lib/handlers/sink.js";
+import { count, duckdb, lake, minutes, pipeline, tumbling } from "../../lib/index.js";
+import { bucketDatabase } from "../../lib/stores/bucket-database.js";
+import { batches, clickRecords, clicksPipeline, clicksStream } from "../unit/handlers/clicks.js";
+import { kafkaEvent, type TestRecord } from "../unit/handlers/kafka-support.js";
+import { Random, testRounds, testSeed } from "./support/random.js";
+import { faultAt, SinkBed, type SinkStores } from "./support/sink-stores.js";
+
+const context = { getRemainingTimeInMillis: () => 60_000 };
+const NAME = "clicks-by-page";
+const v1 = clicksPipeline();
+const clicks = clicksStream();
+const v2 = pipeline(
+  NAME,
+  {
+    pages: clicks
+      .groupBy("page")
+      .window(tumbling(minutes(2)))
+      .aggregate({ views: count() }),
+    clean: clicks.rows(),
+  },
+  { sinks: [lake(), duckdb()] },
+);
+const PARTITIONS = [0, 1];
+const LOG = PARTITIONS.map((partition) => clickRecords(120, partition));
+const EARLY = LOG.map((records, partition) => records.slice(0, 70 + 20 * partition));
+
+let beds: SinkBed[];
+beforeEach(() => {
+  beds = [];
+});
+afterEach(async () => {
+  for (const bed of beds) await bed.remove();
+});
+
+async function newBed(): Promise<SinkBed> {
+  const bed = await SinkBed.create();
+  beds.push(bed);
+  return bed;
+}
+
+const write = () => undefined;
+const topics = (logs: readonly (readonly TestRecord[])[]) =>
+  logs.map((records, partition) => ({ topic: "clicks", partition, records }));
+
+async function feed(of: Pipeline, stores: SinkStores, logs: readonly TestRecord[][]) {
+  const processor = makeProcessor({ pipeline: of, env: {}, stores, write });
+  for (const partition of topics(logs)) {
+    for (const records of batches(partition.records, 30)) {
+      await processor(kafkaEvent([{ ...partition, records }]), context);
+    }
+  }
+}
+
+async function tick(of: Pipeline, stores: SinkStores, event: object = {}) {
+  const sink = makeSink({ pipeline: of, env: process.env, stores, write });
+  try {
+    return await sink(event, context);
+  } finally {
+    await sink.close();
+  }
+}
+
+async function oldStack(logs = EARLY): Promise<SinkBed> {
+  const bed = await newBed();
+  await feed(v1, bed.stores(), logs);
+  await tick(v1, bed.stores());
+  return bed;
+}
+
+function request(from: SinkBed, stores: SinkStores, of: Pipeline = v2) {
+  const old = from.stores();
+  const place = old.database(NAME);
+  if (place.kind === "file") throw new Error("expected a database in a bucket");
+  const database = bucketDatabase(place, old.lake(NAME).uri(""), process.env);
+  return { pipeline: of, from: database, stores, env: process.env, batchSize: 25 };
+}
+
+/** What the new definition makes of all, by a stack that has read it from Kafka. */
+async function truth(): Promise<Record<string, string[]>> {
+  const bed = await newBed();
+  await feed(v2, bed.stores(), LOG);
+  return settled(bed);
+}
+
+async function settled(bed: SinkBed): Promise<Record<string, string[]>> {
+  expect(await tick(v2, bed.stores(), { flush: true })).toMatchObject({ outcome: "done" });
+  const tables = await bed.dump(NAME);
+  // How often a row was revised depends on when it was published.
+  return Object.fromEntries(
+    Object.entries(tables).map(([name, rows]) => [
+      name,
+      rows.map((row) => row.replace(/,"revision":"?\d+"?/, "")),
+    ]),
+  );
+}
+
+const isPublished = (bed: SinkBed) =>
+  bed.dump(NAME).then(
+    (tables) => Object.values(tables).some((rows) => rows.length > 0),
+    () => false,
+  );
+
+test("cut off at any step, nothing is seen of it, and the next one ends it", async () => {
+  const seed = testSeed();
+  const random = new Random(seed);
+  const from = await oldStack();
+  const expected = await truth();
+  const whole = faultAt(Number.POSITIVE_INFINITY, "before", false);
+  await backfillStack(request(from, (await newBed()).stores(whole.hook)));
+  const { steps } = whole.state;
+  const last = Array.from({ length: 30 }, (_, i) => steps - 1 - i);
+  const points = [...Array.from({ length: testRounds(6) }, () => random.below(steps))];
+  points.push(random.pick(last), random.pick(last), random.pick(last));
+  for (const at of points) {
+    const moment = random.pick(["before", "after"] as const);
+    const about = `seed ${seed}, ${moment} step ${at} of ${steps}`;
+    const bed = await newBed();
+    const fault = faultAt(at, moment, true);
+    const outcome = await backfillStack(request(from, bed.stores(fault.hook))).catch(
+      (error: unknown) => error,
+    );
+    if (outcome instanceof Error) {
+      const isDone = (await bed.stores().checkpoints.read(`${NAME}/backfill`))?.attributes.phase;
+      if (isDone !== "handOver") expect(await isPublished(bed), about).toBe(false);
+      await tick(v2, bed.stores());
+      if (isDone !== "handOver") expect(await isPublished(bed), about).toBe(false);
+    } else expect(outcome, about).toMatchObject({ kind: "done" });
+    expect((await backfillStack(request(from, bed.stores()))).kind, about).toMatch(/done|current/);
+    await feed(v2, bed.stores(), LOG);
+    expect(await settled(bed), about).toEqual(expected);
+  }
+}, 600_000);
+
+const done = { kind: "done", audit: { equal: true } };
+
+describe("functions of the new stack that are at work already", () => {
+  test("are left alone, and the backfill is refused, when they came first", async () => {
+    const [from, bed] = [await oldStack(), await newBed()];
+    await feed(v2, bed.stores(), [LOG[0]!.slice(0, 10)]);
+    await tick(v2, bed.stores());
+    await expect(backfillStack(request(from, bed.stores()))).rejects.toMatchObject({
+      code: "OUTPUT",
+      message: expect.stringContaining("processor has begun by itself"),
+    });
+    await feed(v2, bed.stores(), LOG);
+    expect(await settled(bed)).toEqual(await truth());
+  });
+
+  test("stop while it works, and go on by themselves when it is done", async () => {
+    const [from, bed] = [await oldStack(), await newBed()];
+    const seen: unknown[] = [];
+    const hook = {
+      async after(step: string) {
+        if (!step.startsWith(`checkpoints.compareAndSwap ${NAME}/publisher`)) return;
+        if (seen.length > 0) return;
+        seen.push(await feed(v2, bed.stores(), LOG).catch((error: unknown) => error));
+        seen.push(await tick(v2, bed.stores()));
+      },
+    };
+    expect(await backfillStack(request(from, bed.stores(hook)))).toMatchObject(done);
+    expect(seen).toMatchObject([{ code: "CONFLICT" }, { outcome: "yielded" }]);
+    expect(String(seen[0])).toContain("is being filled by a backfill");
+    await feed(v2, bed.stores(), LOG);
+    expect(await settled(bed)).toEqual(await truth());
+  });
+
+  test("may have had a partition that bronze did not have", async () => {
+    const [from, bed] = [await oldStack([EARLY[0]!]), await newBed()];
+    const hook = {
+      async before(step: string) {
+        if (step !== `checkpoints.compareAndSwap ${NAME}/backfill`) return;
+        await feed(v2, bed.stores(), [[], LOG[1]!.slice(0, 20)]).catch(() => undefined);
+      },
+    };
+    expect(await backfillStack(request(from, bed.stores(hook)))).toMatchObject(done);
+    await feed(v2, bed.stores(), LOG);
+    expect(await settled(bed)).toEqual(await truth());
+  });
+});
+
+test("two backfills at once end as one", async () => {
+  const [from, bed] = [await oldStack(), await newBed()];
+  const outcomes = await Promise.allSettled(
+    [0, 1].map(() => backfillStack(request(from, bed.stores()))),
+  );
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected") expect(outcome.reason).toMatchObject({ code: "CONFLICT" });
+  }
+  expect((await backfillStack(request(from, bed.stores()))).kind).toMatch(/done|current/);
+  await feed(v2, bed.stores(), LOG);
+  expect(await settled(bed)).toEqual(await truth());
+});
+
+test("the old stack may go on meanwhile", async () => {
+  const [from, bed] = [await oldStack(), await newBed()];
+  let commits = 0;
+  const hook = {
+    before(step: string) {
+      if (!step.startsWith(`checkpoints.compareAndSwap ${NAME}/partitions/clicks/0`)) return;
+      // The claim, 40 records; the rest is not to be.
+      if (++commits > 2) throw new Error("killed");
+    },
+  };
+  const first = { ...request(from, bed.stores(hook)), batchSize: 5 };
+  await expect(backfillStack(first)).rejects.toThrow();
+  expect(await isPublished(bed)).toBe(false);
+  await feed(v1, from.stores(), LOG);
+  await tick(v1, from.stores());
+  const ends = LOG.map((records, partition) => ({
+    stream: "clicks",
+    partition,
+    nextOffset: records.at(-1)!.offset + 1,
+    timestampMs: records.at(-1)!.timestamp,
+  }));
+  expect(await backfillStack(request(from, bed.stores()))).toMatchObject({ partitions: ends });
+  await feed(v2, bed.stores(), LOG);
+  expect(await settled(bed)).toEqual(await truth());
+});
+
+test("a stack that another definition has filled is refused, and one without bronze", async () => {
+  const [from, bed] = [await oldStack(), await newBed()];
+  const refusal = (of: Pipeline) => backfillStack(request(from, bed.stores(), of));
+  const noBronze = pipeline(NAME, { clean: clicks.rows() }, { sinks: [lake({ bronze: false })] });
+  await expect(refusal(noBronze)).rejects.toMatchObject({ code: "OUTPUT" });
+  expect(await refusal(v2)).toMatchObject(done);
+  await expect(refusal(v1)).rejects.toMatchObject({
+    code: "OUTPUT",
+    message: expect.stringContaining("another version of the definition"),
+  });
+});
+
+test("bronze that lacks records which were counted is refused", async () => {
+  const [from, bed] = [await oldStack(), await newBed()];
+  const whole = request(from, bed.stores());
+  const lacking = {
+    ...whole.from,
+    async download(file: string) {
+      const etag = await whole.from.download(file);
+      const instance = await DuckDBInstance.create(file);
+      const connection = await instance.connect();
+      await connection.run("UPDATE accounting SET records = records + 1 WHERE kind = 'stream'");
+      connection.closeSync();
+      instance.closeSync();
+      return etag;
+    },
+  };
+  await expect(backfillStack({ ...whole, from: lacking })).rejects.toMatchObject({
+    code: "OUTPUT",
+    message: expect.stringContaining("holds 160 of the 161 records"),
+  });
+  expect(await backfillStack(whole)).toMatchObject(done);
+});
