@@ -12,6 +12,7 @@ export const FAULT_KINDS = [
   "call stalled",
   "processor killed",
   "processor timed out",
+  "processor out of memory",
   "sink killed",
   "wake-up of the sink lost",
   "two requests in one environment",
@@ -21,6 +22,7 @@ export const FAULT_KINDS = [
   "rebalance to an older offset",
   "partition added late",
   "retention cut what was read",
+  "compaction took what was read",
   "topic made anew",
   "changed definition deployed",
   "same definition deployed",
@@ -40,7 +42,12 @@ export const FAULT_KINDS = [
 ] as const;
 
 /** What nobody draws: it comes of the others, and is counted when it does. */
-export const SEEN_KINDS = ["sink woken for nothing", "sink gave way to another"] as const;
+export const SEEN_KINDS = [
+  "processor answered when nobody waited any more",
+  "thawed environment had a stale copy",
+  "sink woken for nothing",
+  "sink gave way to another",
+] as const;
 
 export type DrawnKind = (typeof FAULT_KINDS)[number];
 export type FaultKind = DrawnKind | (typeof SEEN_KINDS)[number];
@@ -63,6 +70,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "call stalled": 0.03,
   "processor killed": 0.05,
   "processor timed out": 0.05,
+  "processor out of memory": 0.05,
   "sink killed": 0.05,
   "wake-up of the sink lost": 0.05,
   "two requests in one environment": 0.4,
@@ -72,6 +80,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "rebalance to an older offset": 0.05,
   "partition added late": 0.5,
   "retention cut what was read": 0.1,
+  "compaction took what was read": 0.1,
   "topic made anew": 0.05,
   "changed definition deployed": 0.03,
   "same definition deployed": 0.03,

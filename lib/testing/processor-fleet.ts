@@ -7,7 +7,7 @@ import type { Pipeline } from "../define/definition.js";
 import { makeProcessor, type ProcessorHandler } from "../handlers/processor.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId } from "../runtime/runner.js";
-import { Violation } from "./faults.js";
+import { countFault, Violation } from "./faults.js";
 import { type Failure, failureOf, unexplained } from "./judge.js";
 import type { SimulatedStores } from "./simulated-stores.js";
 import { type Delivery, kafkaEvent, type PartitionFeed } from "./simulated-topic.js";
@@ -91,9 +91,13 @@ export class ProcessorFleet {
     const { world } = this.#options;
     if (world.strikes("processor killed")) this.#kill(this.#anyEnvironment());
     if (world.strikes("processor timed out")) this.#kill(this.#busyEnvironment());
+    if (world.strikes("processor out of memory")) this.#kill(this.#busyEnvironment());
     if (world.strikes("two invocations on one partition")) this.#abandon();
     if (world.strikes("rebalance to an older offset")) this.#rebalance();
     if (world.strikes("retention cut what was read")) this.#retain();
+    if (world.strikes("compaction took what was read")) {
+      world.random.pick(this.#options.feeds).compact(world.random);
+    }
     if (world.strikes("same definition deployed")) this.#deploy();
     if (world.strikes("topic made anew")) await this.#deliverOtherTopic();
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
@@ -189,6 +193,9 @@ export class ProcessorFleet {
       this.#violated(`${environment.process.name} took what it must refuse (${mustFail})`);
     }
     const isHeard = this.#end(invocation);
+    if (!isHeard) {
+      countFault(this.#options.world.faults, "processor answered when nobody waited any more");
+    }
     for (const delivery of deliveries) {
       const done = this.#doneOf(delivery, failedAt.get(delivery.feed.name));
       this.#checkDurable(delivery.feed, done);
@@ -328,7 +335,8 @@ export class ProcessorFleet {
     if (known === null) return;
     const { log, name } = known.feed;
     const from = this.#options.world.random.below(log.records.length);
-    const event = kafkaEvent(new Map([[name, known.feed.envelopesOf(from, from + 5)]]));
+    const envelopes = known.feed.envelopesOf(from, log.records.length).slice(0, 5);
+    const event = kafkaEvent(new Map([[name, envelopes]]));
     const environment = this.#newEnvironment(this.#options.changed);
     await this.#invoke(environment, event, [], ["OUTPUT"]);
   }

@@ -3,6 +3,7 @@
  * Every change is shown to a monitor before anything else can happen.
  */
 import type { CheckpointItem, CheckpointStore, ObjectStore } from "../commit/ports.js";
+import { countFault } from "./faults.js";
 import type { SimulatedProcess, World } from "./world.js";
 
 /** Sees each change as it is made; throws `Violation`. */
@@ -46,14 +47,28 @@ export class SimulatedStores {
     const world = this.#world;
     return {
       payloadBytesMax: this.#payloadBytesMax,
-      read: (id) =>
-        world.call(process, { what: `read ${id}`, isWrite: false, apply: () => this.item(id) }),
+      read: (id) => {
+        process.looked.add(id);
+        const apply = () => this.item(id);
+        return world.call(process, { what: `read ${id}`, isWrite: false, apply });
+      },
       compareAndSwap: (id, item) => {
         // As a client does, what is sent is made now; what JSON does not keep is lost.
         const attributes = frozen(JSON.parse(JSON.stringify(item.attributes)));
         const stored = { ...item, attributes, payload: item.payload.slice() };
         const what = `swap ${id} to ${item.generation}`;
-        return world.call(process, { what, isWrite: true, apply: () => this.#swap(id, stored) });
+        let mayBeStale = !process.looked.has(id);
+        process.looked.add(id);
+        const apply = () => {
+          const outcome = this.#swap(id, stored);
+          if (mayBeStale && outcome === "conflict") {
+            countFault(world.faults, "thawed environment had a stale copy");
+          }
+          // A client that repeats it meets its own success.
+          mayBeStale = false;
+          return outcome;
+        };
+        return world.call(process, { what, isWrite: true, apply });
       },
       list: (prefix) =>
         world.call(process, {

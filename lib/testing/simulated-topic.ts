@@ -57,6 +57,8 @@ export class PartitionFeed {
   readonly log: SimulatedLog;
   readonly name: string;
   readonly #envelopes: readonly unknown[];
+  /** Indices of records that are gone, for a later one has their key. */
+  readonly #compacted = new Set<number>();
   /** A partition may be added to a topic at any time. */
   isThere = true;
   /** Index of the record that the group reads next. */
@@ -83,7 +85,9 @@ export class PartitionFeed {
 
   /** The next records, so many at most. */
   take(recordsMax: number, random: Random): Delivery {
-    const { position: from, retryTo } = this;
+    const { retryTo } = this;
+    let from = this.position;
+    while (this.#compacted.has(from)) from++;
     const size = 1 + random.below(recordsMax);
     const to = Math.min(this.log.records.length, retryTo ?? from + size);
     this.isBusy = true;
@@ -92,7 +96,21 @@ export class PartitionFeed {
   }
 
   envelopesOf(from: number, to: number): readonly unknown[] {
-    return this.#envelopes.slice(from, to);
+    return this.#envelopes.slice(from, to).filter((_, i) => !this.#compacted.has(from + i));
+  }
+
+  /**
+   * Of records that were acknowledged, so that there is one truth about the others. The last record
+   * always stays.
+   */
+  compact(random: Random): void {
+    const { records } = this.log;
+    const lastByKey = new Map(records.map(({ key }, index) => [key, index]));
+    for (let index = 0; index < Math.min(this.acknowledged, records.length - 1); index++) {
+      const { key } = records[index]!;
+      const isReplaced = key !== undefined && lastByKey.get(key)! > index;
+      if (isReplaced && random.unit() < 0.5) this.#compacted.add(index);
+    }
   }
 
   /** Records that never were in this log, as those of a topic made anew: other and younger ones. */

@@ -25,8 +25,9 @@ const LATENCY_MS_MAX = 40;
 export class SimulatedProcess {
   readonly name: string;
   isAlive = true;
-  /** Between invocations, nothing goes on either; what it had asked for may be answered later. */
-  isFrozen = false;
+  /** Checkpoints it has looked at since it was last thawed. */
+  readonly looked = new Set<string>();
+  #isFrozen = false;
   /** It works, with DuckDB for example: it goes on until it calls to the outside, or is through. */
   isAtWork = false;
   /** Its clock less the world's. */
@@ -35,6 +36,16 @@ export class SimulatedProcess {
   constructor(name: string, skewMs: number) {
     this.name = name;
     this.skewMs = skewMs;
+  }
+
+  /** Between invocations, nothing goes on either; what it had asked for may be answered later. */
+  get isFrozen(): boolean {
+    return this.#isFrozen;
+  }
+
+  set isFrozen(isFrozen: boolean) {
+    if (this.#isFrozen && !isFrozen) this.looked.clear();
+    this.#isFrozen = isFrozen;
   }
 }
 
