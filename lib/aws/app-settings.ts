@@ -17,6 +17,8 @@ export interface AppSettings {
   readonly partitions: number;
   readonly architecture: Architecture;
   readonly batchWindowSeconds: number;
+  /** Read nothing yet: `millpond backfill` comes first. */
+  readonly paused: boolean;
   /** Keep data when the stack goes. */
   readonly retain: boolean;
   readonly pollers?: ProvisionedPollers;
@@ -29,6 +31,7 @@ export interface AppSettings {
 export const SETTINGS = {
   pipeline: "file that exports the pipeline (pipelines/activity.ts)",
   stage: "part of names; prod keeps its data when the stack goes (dev)",
+  paused: "true or false: read nothing yet, so that a backfill comes first (false)",
   retain: "true or false: keep data when the stack goes (true for stage prod)",
   kafka: "serverless, provisioned, existing or self-managed (serverless)",
   partitions: "of each topic (4)",
@@ -77,6 +80,7 @@ export function appSettings(context: Context): AppSettings {
     partitions: read.integer("partitions", 1, 10_000, 4),
     architecture: read.choice("architecture", ["arm64", "x64"], "arm64"),
     batchWindowSeconds: read.integer("batchWindowSeconds", 0, 300, 5),
+    paused: read.choice("paused", ["true", "false"], "false") === "true",
     retain: read.choice("retain", ["true", "false"], String(stage === "prod")) === "true",
     ...(pollers !== undefined && { pollers }),
     ...(producer !== undefined && { producer }),

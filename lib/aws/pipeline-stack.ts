@@ -57,6 +57,7 @@ export class PipelineStack extends Stack {
       ),
       batchingWindow: Duration.seconds(settings.batchWindowSeconds),
       polledByLambda: settings.profile !== "localstack",
+      paused: settings.paused,
       encryptionKey: key,
       removalPolicy,
       logRetention,

@@ -87,6 +87,8 @@ export interface StreamPipelineProps {
    * beside an emulator that can't; true unless told.
    */
   readonly polledByLambda?: boolean;
+  /** Nothing is read yet, from topics or `incoming/`, so that a backfill comes first. */
+  readonly paused?: boolean;
   /** How long commits gather before the sink is woken; 15 seconds unless told. */
   readonly sinkWindow?: Duration;
   /** How often the sink looks for work without being woken; one minute unless told. */
@@ -509,6 +511,7 @@ export class StreamPipeline extends Construct {
       batchSize: 1,
       // Objects of a stream are one partition: more at once would only wait for each other.
       scalingConfig: { maximumConcurrency: 2 },
+      ...this.pausing(),
     }).node.addDependency(ingest);
     return ingest;
   }
@@ -561,10 +564,15 @@ export class StreamPipeline extends Construct {
         destinationConfig: { onFailure: { destination: this.storage.bucket.bucketArn } },
         ...this.source(name),
         ...pollerProps(this.props.pollers),
+        ...this.pausing(),
       });
       mapping.node.addDependency(this.processor, this.events.addTopic(name));
       return mapping;
     });
+  }
+
+  private pausing(): Pick<lambda.CfnEventSourceMappingProps, "enabled"> {
+    return { enabled: this.props.paused !== true };
   }
 
   private window(): Duration {

@@ -12,6 +12,7 @@ test("defaults are the cheapest that works", () => {
     partitions: 4,
     architecture: "arm64",
     batchWindowSeconds: 5,
+    paused: false,
     retain: false,
   });
 });

@@ -236,6 +236,13 @@ describe("the event source mapping", () => {
     ]);
   });
 
+  test("paused, nothing is read from topics or objects, and the sink is awake", () => {
+    const context = { ...MODES.serverless!, paused: "true" };
+    const template = templateOf(stackOf(context).stack);
+    const mappings = propertiesOf(template, "AWS::Lambda::EventSourceMapping");
+    expect(mappings.map(({ Enabled }) => Enabled)).toEqual([false, undefined, false]);
+  });
+
   test("records given up by any mapping ring; where none are, nothing is watched", () => {
     const template = templateFor("provisioned with pollers of its own");
     const [mapping] = Object.entries(
