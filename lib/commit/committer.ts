@@ -34,6 +34,8 @@ export interface CommitterOptions {
   /** One (pipeline, topic, partition), e.g. "flights/p-3"; objects are kept under it. */
   readonly id: string;
   readonly definitionHash: string;
+  /** State beyond it is not committed; 2 GiB by default. */
+  readonly stateBytesMax?: number;
 }
 
 export interface CommitRequest extends Progress {
@@ -84,6 +86,7 @@ export class PartitionCommitter {
   readonly #checkpoints: CheckpointStore;
   readonly #objects: ObjectStore;
   readonly #definitionHash: string;
+  readonly #stateBytesMax: number;
   #checkpoint: Checkpoint | null = null;
 
   constructor(options: CommitterOptions) {
@@ -92,6 +95,7 @@ export class PartitionCommitter {
     this.#checkpoints = options.checkpoints;
     this.#objects = options.objects;
     this.#definitionHash = options.definitionHash;
+    this.#stateBytesMax = options.stateBytesMax ?? STATE_BYTES_MAX;
   }
 
   /**
@@ -127,7 +131,7 @@ export class PartitionCommitter {
     const previous = this.#cell.current === null ? null : this.#checkpoint;
     const plan = this.#plan(request, previous, this.#cell.current);
     const attributes = toAttributes(plan.checkpoint);
-    checkBounds(this.id, plan.checkpoint, attributes);
+    checkBounds(this.id, plan.checkpoint, attributes, this.#stateBytesMax);
     // The commit id makes keys unique, so "exists" is our own put, repeated.
     await Promise.all(
       plan.puts.map(({ key, bytes }) => withAttempts(() => this.#objects.putIfAbsent(key, bytes))),
@@ -342,6 +346,7 @@ function checkBounds(
   id: string,
   checkpoint: Checkpoint,
   attributes: Readonly<Record<string, unknown>>,
+  stateBytesMax: number,
 ): void {
   const { objects, inlinePieceBytes } = checkpoint.state;
   const pieces = objects.reduce((sum, object) => sum + object.pieceBytes.length, 0);
@@ -350,7 +355,7 @@ function checkBounds(
     [
       "state bytes",
       checkpoint.stateBytes,
-      STATE_BYTES_MAX,
+      stateBytesMax,
       "use shorter windows, or more partitions",
     ],
     ["state objects", objects.length, STATE_OBJECTS_MAX, "commit a base"],

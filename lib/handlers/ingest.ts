@@ -9,6 +9,7 @@ import { MillpondError } from "../errors.js";
 import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
 import type { MetricsOutput } from "../observe/metrics.js";
 import { INGEST_PARTITION, type IngestOutcome, ObjectIngest } from "../runtime/object-ingest.js";
+import { PARTITION_BOUNDS, type PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId, publisherId } from "../runtime/runner.js";
 import { newObjects } from "../sources/objects/object-event.js";
@@ -45,6 +46,8 @@ export interface IngestOptions {
   readonly metrics?: MetricsOutput;
   /** Bounds one commit; by default what suits a Lambda. */
   readonly sliceRecordsMax?: number;
+  /** Of each stream's objects; by default what suits DynamoDB and a Lambda. */
+  readonly bounds?: PartitionBounds;
 }
 
 export interface IngestedObject {
@@ -80,6 +83,7 @@ interface Setup {
   readonly write: WriteLine;
   readonly metrics: MetricsOutput;
   readonly sliceRecordsMax: number;
+  readonly bounds: PartitionBounds;
 }
 
 class Ingest {
@@ -101,8 +105,9 @@ class Ingest {
     const prefix = env.MILLPOND_PREFIX ?? "";
     const write = options.write ?? stdoutLine;
     const metrics = options.metrics ?? emfOutput(write);
-    const { sliceRecordsMax = SLICE_RECORDS_MAX } = options;
-    return new Ingest({ runtime, stores, bucket, prefix, write, metrics, sliceRecordsMax });
+    const { sliceRecordsMax = SLICE_RECORDS_MAX, bounds = PARTITION_BOUNDS } = options;
+    const limits = { sliceRecordsMax, bounds };
+    return new Ingest({ runtime, stores, bucket, prefix, write, metrics, ...limits });
   }
 
   async handle(event: unknown, context: InvocationContext): Promise<readonly IngestedObject[]> {
@@ -155,7 +160,7 @@ class Ingest {
   #ingestOf(stream: string): ObjectIngest {
     let ingest = this.#ingests.get(stream);
     if (ingest === undefined) {
-      const { runtime, stores, sliceRecordsMax } = this.#setup;
+      const { runtime, stores, sliceRecordsMax, bounds } = this.#setup;
       const { definition, definitionHash, programs } = runtime;
       ingest = new ObjectIngest({
         checkpoints: stores.checkpoints,
@@ -167,6 +172,7 @@ class Ingest {
         publisherId: publisherId(definition.name),
         definitionHash,
         sliceRecordsMax,
+        bounds,
       });
       this.#ingests.set(stream, ingest);
     }

@@ -8,6 +8,7 @@ import type { Pipeline } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { emfOutput, stdoutLine, type WriteLine } from "../observe/emf.js";
 import type { MetricsOutput } from "../observe/metrics.js";
+import { PARTITION_BOUNDS, type PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId, publisherId } from "../runtime/runner.js";
 import { type SliceOutcome, SliceProcessor } from "../runtime/slice-processor.js";
@@ -57,6 +58,8 @@ export interface ProcessorOptions {
   readonly write?: WriteLine;
   /** Takes metrics; as EMF among the log lines by default. */
   readonly metrics?: MetricsOutput;
+  /** Of each partition; by default what suits DynamoDB and a Lambda. */
+  readonly bounds?: PartitionBounds;
 }
 
 /** Nothing when all went well, or where partial batches are not reported. */
@@ -85,6 +88,7 @@ interface Setup {
   readonly partialBatch: boolean;
   readonly write: WriteLine;
   readonly metrics: MetricsOutput;
+  readonly bounds: PartitionBounds;
 }
 
 interface PartitionFailure {
@@ -120,6 +124,7 @@ class Processor {
       partialBatch: env.MILLPOND_PARTIAL_BATCH === "true",
       write,
       metrics: options.metrics ?? emfOutput(write),
+      bounds: options.bounds ?? PARTITION_BOUNDS,
     });
   }
 
@@ -208,6 +213,7 @@ class Processor {
       partition,
       definitionHash,
       label: `${topic}-${partition}`,
+      bounds: this.#setup.bounds,
     });
     this.#partitions.set(id, processor);
     return processor;

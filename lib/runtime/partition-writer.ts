@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../commit/checkpoint.js";
 import { type CommitResult, PartitionCommitter } from "../commit/committer.js";
-import { baseIsDue } from "../commit/decisions.js";
+import { baseIsDue, STATE_BYTES_MAX } from "../commit/decisions.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { takenFrom } from "../commit/publisher-state.js";
 import { PartitionFold } from "../engine/fold.js";
@@ -16,12 +16,23 @@ import type { SourcePosition } from "../sources/source.js";
 import { metaOf } from "./partition-meta.js";
 import { baseFacts, partitionMeta } from "./partition-run.js";
 
+/** Where a partition takes no more records, until the sink or a later version makes room (I6). */
+export interface PartitionBounds {
+  /** Commits that wait for the sink, and their bytes. */
+  readonly waitingEntriesMax: number;
+  readonly waitingBytesMax: number;
+  readonly stateBytesMax: number;
+}
+
 /**
- * Bounds of what waits for the sink (I6). An entry takes about 60 bytes of the checkpoint, which
- * must stay well below DynamoDB's 400 KB an item; its rows wait in an object.
+ * A waiting entry takes about 60 bytes of the checkpoint, which must stay well below DynamoDB's
+ * 400 KB an item; its rows wait in an object.
  */
-const OUTBOX_WAITING_ENTRIES_MAX = 3_000;
-const OUTBOX_WAITING_BYTES_MAX = 16 * 1024 ** 3;
+export const PARTITION_BOUNDS: PartitionBounds = {
+  waitingEntriesMax: 3_000,
+  waitingBytesMax: 16 * 1024 ** 3,
+  stateBytesMax: STATE_BYTES_MAX,
+};
 
 /**
  * What the publisher has taken is looked up (one small read) once the outbox is so long, and then
@@ -40,6 +51,7 @@ export interface PartitionWriterOptions {
   readonly definitionHash: string;
   /** A name for people. */
   readonly label: string;
+  readonly bounds: PartitionBounds;
 }
 
 /** What a slice added, by the numbers of I2. */
@@ -167,7 +179,8 @@ export class PartitionWriter {
 
   async #load(): Promise<Warm> {
     const { program, partition } = this.#options;
-    const committer = new PartitionCommitter(this.#options);
+    const { stateBytesMax } = this.#options.bounds;
+    const committer = new PartitionCommitter({ ...this.#options, stateBytesMax });
     const { checkpoint, chunks } = await committer.load();
     const fold = new PartitionFold(program, program.stream.name, partition);
     if (checkpoint !== null) fold.restore(chunks, metaOf(checkpoint).counters);
@@ -179,13 +192,15 @@ export class PartitionWriter {
   /** Learns what the publisher has taken, and refuses when too much waits for it all the same. */
   async #release(warm: Warm): Promise<void> {
     const waiting = warm.checkpoint?.outbox ?? [];
+    const { waitingEntriesMax, waitingBytesMax } = this.#options.bounds;
+    const isFull = waiting.length >= waitingEntriesMax;
     const facts = { entries: waiting.length, commitsSinceLook: warm.commitsSinceLook };
-    if (!lookIsDue(facts)) return;
+    if (!isFull && !lookIsDue(facts)) return;
     const item = await this.#options.checkpoints.read(this.#options.publisherId);
     warm.releaseUpTo = takenFrom(item?.attributes ?? {}, this.#options.id);
     const left = waiting.filter(({ sequence }) => sequence > warm.releaseUpTo);
     const bytes = left.reduce((sum, entry) => sum + entry.bytes, 0);
-    if (left.length < OUTBOX_WAITING_ENTRIES_MAX && bytes < OUTBOX_WAITING_BYTES_MAX) {
+    if (left.length < waitingEntriesMax && bytes < waitingBytesMax) {
       // Only now: while it is full, every slice looks again.
       warm.commitsSinceLook = 0;
       return;
@@ -193,8 +208,8 @@ export class PartitionWriter {
     throw new MillpondError(
       "LIMIT",
       `"${this.#options.id}" has ${left.length} commits of ${bytes} bytes that the sink has not ` +
-        `taken; the limits are ${OUTBOX_WAITING_ENTRIES_MAX} commits and ` +
-        `${OUTBOX_WAITING_BYTES_MAX} bytes. No records were taken, Kafka keeps them: repair the ` +
+        `taken; the limits are ${waitingEntriesMax} commits and ` +
+        `${waitingBytesMax} bytes. No records were taken, Kafka keeps them: repair the ` +
         "sink (see its errors), and this goes on by itself",
     );
   }
@@ -223,7 +238,6 @@ export class PartitionWriter {
 }
 
 function lookIsDue(facts: { entries: number; commitsSinceLook: number }): boolean {
-  if (facts.entries >= OUTBOX_WAITING_ENTRIES_MAX) return true;
   return facts.entries >= RELEASE_LOOK_ENTRIES && facts.commitsSinceLook >= RELEASE_LOOK_ENTRIES;
 }
 

@@ -28,6 +28,7 @@ export const FAULT_KINDS = [
   "same definition deployed",
   "clock jumped",
   "clock skewed",
+  "bounds are tight",
   "long idle",
   "two sinks at once",
   "sink out of time",
@@ -43,6 +44,7 @@ export const FAULT_KINDS = [
 
 /** What nobody draws: it comes of the others, and is counted when it does. */
 export const SEEN_KINDS = [
+  "records stayed in Kafka at a bound",
   "processor answered when nobody waited any more",
   "thawed environment had a stale copy",
   "sink woken for nothing",
@@ -86,6 +88,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "same definition deployed": 0.03,
   "clock jumped": 0.03,
   "clock skewed": 0.3,
+  "bounds are tight": 0.15,
   "long idle": 0.03,
   "two sinks at once": 0.5,
   "sink out of time": 0.2,

@@ -5,6 +5,7 @@
 import type { Pipeline } from "../define/definition.js";
 import { type IngestedObject, type IngestHandler, makeIngest } from "../handlers/ingest.js";
 import { INGEST_PARTITION } from "../runtime/object-ingest.js";
+import type { PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId } from "../runtime/runner.js";
 import { Violation } from "./faults.js";
@@ -50,6 +51,8 @@ export interface IngestFleetOptions {
   readonly incoming: readonly IncomingObject[];
   /** Records of one commit. */
   readonly recordsMax: number;
+  /** Of an environment that is made now. */
+  readonly bounds: () => PartitionBounds;
 }
 
 export class IngestFleet {
@@ -113,6 +116,14 @@ export class IngestFleet {
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
   }
 
+  /** New environments take over; the old ones finish what they have. */
+  deploy(): void {
+    for (const { invocations, process } of this.#environments) {
+      if (invocations.size === 0) this.#options.world.kill(process);
+    }
+    this.#environments = this.#environments.filter(({ invocations }) => invocations.size > 0);
+  }
+
   calm(): void {
     for (const { process } of this.#environments) process.isFrozen = false;
   }
@@ -132,7 +143,7 @@ export class IngestFleet {
   }
 
   #newEnvironment(pipeline: Pipeline): IngestEnvironment {
-    const { world, stores, references, recordsMax } = this.#options;
+    const { world, stores, references, recordsMax, bounds } = this.#options;
     const process = world.startProcess("ingest");
     const handle = makeIngest({
       pipeline,
@@ -142,6 +153,7 @@ export class IngestFleet {
       write: () => undefined,
       metrics: { write: () => undefined },
       sliceRecordsMax: recordsMax,
+      bounds: bounds(),
     });
     return { process, handle, invocations: new Set() };
   }

@@ -6,6 +6,7 @@ import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
 import { numberInKey, OUTBOX_ENTRIES_MAX, totalBytes } from "../commit/decisions.js";
 import type { CheckpointItem } from "../commit/ports.js";
 import { type Place, type PublisherState, referencedKeys } from "../commit/publisher-state.js";
+import type { PartitionBounds } from "../runtime/partition-writer.js";
 import { publisherId } from "../runtime/runner.js";
 import { Violation } from "./faults.js";
 import type { SimulatedResults } from "./simulated-sink.js";
@@ -17,6 +18,8 @@ export class ProtocolMonitor implements StoreMonitor {
   readonly #publisherId: string;
   readonly #partitionsPrefix: string;
   readonly #definitionHash: string;
+  /** Of those who take records, until they are lifted. */
+  bounds: PartitionBounds;
   /** Keys that each item names and needs. */
   readonly #needed = new Map<string, ReadonlySet<string>>();
   /** Keys in each partition's outbox, also those that the publisher has taken. */
@@ -32,12 +35,14 @@ export class ProtocolMonitor implements StoreMonitor {
     readonly results: SimulatedResults;
     readonly pipeline: string;
     readonly definitionHash: string;
+    readonly bounds: PartitionBounds;
   }) {
     this.#stores = options.stores;
     this.#results = options.results;
     this.#publisherId = publisherId(options.pipeline);
     this.#partitionsPrefix = `${options.pipeline}/partitions/`;
     this.#definitionHash = options.definitionHash;
+    this.bounds = options.bounds;
   }
 
   /** What the publisher stored last. */
@@ -90,6 +95,9 @@ export class ProtocolMonitor implements StoreMonitor {
     // Entries that the publisher has taken are its own affair, whether they are released or not.
     this.#outboxes.set(id, new Set(next.outbox.map(({ key }) => key)));
     const waiting = next.outbox.filter(({ sequence }) => sequence > taken);
+    // What sinks move, they move so that it leaves.
+    const isOfRecords = next.nextOffset > (last?.nextOffset ?? 0);
+    if (isOfRecords) checkBounds(id, next.stateBytes, waiting.length, this.bounds);
     for (const { key, bytes } of waiting) this.#checkLength(id, key, bytes);
     this.#needed.set(id, new Set([...next.state.objects, ...waiting].map(({ key }) => key)));
   }
@@ -147,6 +155,19 @@ function checkForward(id: string, last: Checkpoint | null, next: Checkpoint): vo
   if (next.generation !== last.generation + 1)
     throw new Violation(`${id}: a generation is missing`);
   if (next.commitId === last.commitId) throw new Violation(`${id}: a commit id came twice`);
+}
+
+function checkBounds(
+  id: string,
+  stateBytes: number,
+  waiting: number,
+  { stateBytesMax, waitingEntriesMax }: PartitionBounds,
+): void {
+  if (stateBytes <= stateBytesMax && waiting <= waitingEntriesMax) return;
+  throw new Violation(
+    `${id}: ${stateBytes} bytes of state and ${waiting} entries that wait; the bounds are ` +
+      `${stateBytesMax} and ${waitingEntriesMax}`,
+  );
 }
 
 function checkOutbox(id: string, last: Checkpoint | null, next: Checkpoint, taken: number): void {

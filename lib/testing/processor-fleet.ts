@@ -5,6 +5,7 @@
 import type { CheckpointItem } from "../commit/ports.js";
 import type { Pipeline } from "../define/definition.js";
 import { makeProcessor, type ProcessorHandler } from "../handlers/processor.js";
+import type { PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId } from "../runtime/runner.js";
 import { countFault, Violation } from "./faults.js";
@@ -47,6 +48,8 @@ export interface FleetOptions {
   readonly partialBatch: boolean;
   /** Records of a partition in one invocation, at most. */
   readonly recordsMax: number;
+  /** Of an environment that is made now. */
+  readonly bounds: () => PartitionBounds;
 }
 
 export class ProcessorFleet {
@@ -98,7 +101,7 @@ export class ProcessorFleet {
     if (world.strikes("compaction took what was read")) {
       world.random.pick(this.#options.feeds).compact(world.random);
     }
-    if (world.strikes("same definition deployed")) this.#deploy();
+    if (world.strikes("same definition deployed")) this.deploy();
     if (world.strikes("topic made anew")) await this.#deliverOtherTopic();
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
     if (world.strikes("clock jumped")) this.#jump();
@@ -137,7 +140,7 @@ export class ProcessorFleet {
   }
 
   #newEnvironment(pipeline: Pipeline): Environment {
-    const { world, stores, references, partialBatch } = this.#options;
+    const { world, stores, references, partialBatch, bounds } = this.#options;
     const process = world.startProcess("processor");
     const failures: Failure[] = [];
     const handle = makeProcessor({
@@ -147,6 +150,7 @@ export class ProcessorFleet {
       env: partialBatch ? { MILLPOND_PARTIAL_BATCH: "true" } : {},
       write: (line) => failures.push(loggedFailure(line)),
       metrics: { write: () => undefined },
+      bounds: bounds(),
     });
     return { process, handle, invocations: new Set(), failures, expected: new Set() };
   }
@@ -235,6 +239,9 @@ export class ProcessorFleet {
     for (const failure of failures) {
       const violation = unexplained(process.name, failure, expected);
       if (violation !== null) this.violation ??= violation;
+      if (failure.code === "LIMIT") {
+        countFault(this.#options.world.faults, "records stayed in Kafka at a bound");
+      }
     }
     invocation.environment.failures.length = 0;
   }
@@ -296,7 +303,7 @@ export class ProcessorFleet {
   }
 
   /** New environments take over; the old ones finish what they have. */
-  #deploy(): void {
+  deploy(): void {
     for (const environment of this.#environments) {
       if (environment.invocations.size === 0) this.#options.world.kill(environment.process);
     }

@@ -9,6 +9,7 @@ import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { type PipelineRuntime, pipelineRuntime } from "../handlers/pipeline-runtime.js";
 import type { AccountingRow } from "../runtime/accounting.js";
 import type { StepBounds } from "../runtime/backlog.js";
+import { PARTITION_BOUNDS, type PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
 import { publisherId } from "../runtime/runner.js";
@@ -35,6 +36,14 @@ const CHAOS_STEPS_MAX = 3_000;
 /** A calm world gets done within it, or something hangs. */
 const CALM_STEPS_MAX = 50_000;
 const HOUR_MS = 3_600_000;
+/** Partitions that are full are delivered to in vain. */
+const TIGHT_STEPS_MAX = 500;
+const TIGHT_BOUNDS: readonly PartitionBounds[] = [
+  { ...PARTITION_BOUNDS, waitingEntriesMax: 1 },
+  { ...PARTITION_BOUNDS, waitingEntriesMax: 3 },
+  { ...PARTITION_BOUNDS, stateBytesMax: 300 },
+  { ...PARTITION_BOUNDS, stateBytesMax: 1_500 },
+];
 /** Of a round of publishing. */
 const ONE_BY_ONE = { bytesMax: 1, entriesMax: 1 };
 const FEW = { bytesMax: 4_000, entriesMax: 3 };
@@ -132,6 +141,7 @@ class Schedule {
   readonly #world: World;
   readonly #prepared: SimulationCase;
   readonly #stores: SimulatedStores;
+  readonly #isTight: boolean;
   readonly #monitor: ProtocolMonitor;
   readonly #results: SimulatedResults;
   readonly #feeds: readonly PartitionFeed[];
@@ -149,7 +159,10 @@ class Schedule {
     const payloadBytesMax = random.pick([64, 500, 4_096, 64 * 1024]);
     this.#stores = new SimulatedStores(world, { payloadBytesMax });
     this.#results = simulatedResults(random, runtime.definition);
+    this.#isTight = world.strikes("bounds are tight");
+    const bounds = this.#isTight ? random.pick(TIGHT_BOUNDS) : PARTITION_BOUNDS;
     this.#monitor = new ProtocolMonitor({
+      bounds,
       stores: this.#stores,
       results: this.#results,
       pipeline: runtime.definition.name,
@@ -158,7 +171,7 @@ class Schedule {
     this.#stores.monitor = this.#monitor;
     this.#feeds = prepared.logs.map((log) => new PartitionFeed(log));
     for (const feed of this.#feeds) feed.isThere = !world.strikes("partition added late");
-    const shared = { world, stores: this.#stores };
+    const shared = { world, stores: this.#stores, bounds: () => this.#monitor.bounds };
     this.#processors = new ProcessorFleet({
       ...shared,
       pipeline,
@@ -191,12 +204,14 @@ class Schedule {
 
   async run(): Promise<ScheduleResult> {
     const world = this.#world;
-    while (!this.#isDone && world.steps < CHAOS_STEPS_MAX) await this.#disturbed();
+    const stepsMax = this.#isTight ? TIGHT_STEPS_MAX : CHAOS_STEPS_MAX;
+    while (!this.#isDone && world.steps < stepsMax) await this.#disturbed();
     world.calm();
     world.trace("calm");
     this.#processors.calm();
     this.#ingests.calm();
     this.#sinks.calm();
+    if (this.#isTight) this.#makeRoom();
     if (world.random.unit() < 0.3) this.#processors.redeliverAll();
     await this.#untilDone();
     if (world.random.unit() < 0.3) await this.#tellAll();
@@ -222,6 +237,15 @@ class Schedule {
       steps: world.steps,
       simulatedMs,
     };
+  }
+
+  /** A bound of state is lifted by a new version; the outbox gets room by the sinks alone. */
+  #makeRoom(): void {
+    const { stateBytesMax } = PARTITION_BOUNDS;
+    this.#monitor.bounds = { ...this.#monitor.bounds, stateBytesMax };
+    this.#processors.deploy();
+    this.#ingests.deploy();
+    for (const server of this.#results.servers) server.isDown = false;
   }
 
   /** Nothing is left to deliver. */
@@ -268,6 +292,7 @@ class Schedule {
       const isMoving = await this.#world.step();
       this.#throwIfViolated();
       const isDelivering = this.#world.random.unit() < 0.2 && (await this.#deliver());
+      if (this.#isTight && this.#world.random.unit() < 0.05) await this.#sinks.wake("tick");
       const isIdle = this.#processors.isIdle && this.#ingests.isIdle && this.#sinks.isIdle;
       if (this.#isDone && isIdle && !isMoving && !isDelivering) return;
       this.#check(this.#world.steps < limit, "a calm world does not come to an end");
