@@ -18,7 +18,8 @@ export function aggregateSql(
   const where = conditions.length === 0 ? "" : ` FILTER (WHERE ${conditions.join(" AND ")})`;
   const value = valueSql(aggregate, argument ?? "", where);
   // A sum that leaves its type is null.
-  const cast = `${aggregate.fn === "sum" ? "TRY_CAST" : "CAST"}(${value} AS ${workingType(result.type)})`;
+  const castTo = aggregate.fn === "sum" ? "TRY_CAST" : "CAST";
+  const cast = `${castTo}(${value} AS ${workingType(result.type)})`;
   return resultSql(
     result.nullable ? cast : `coalesce(${cast}, ${emptyValue(result)})`,
     result.type,

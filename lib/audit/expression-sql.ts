@@ -44,6 +44,7 @@ export function expressionSql(node: ExprNode, columns: ReadonlyMap<string, Colum
   return logicSql(node, args) ?? textSql(node, args) ?? numberSql(node, args);
 }
 
+/** Numbers of several types widen, where those that do not fit a decimal are null. */
 function logicSql(node: OperatorNode, args: readonly TypedSql[]): TypedSql | undefined {
   const sqls = args.map((arg) => arg.sql);
   const [a, b] = sqls;
@@ -69,13 +70,13 @@ function logicSql(node: OperatorNode, args: readonly TypedSql[]): TypedSql | und
       return { sql: `(${a} IN (${sqls.slice(1).join(", ")}))`, type: BOOLEAN };
     case "coalesce": {
       const type = commonType(args.map((arg) => arg.type));
-      const casts = sqls.map((sql) => `CAST(${sql} AS ${workingType(type)})`);
+      const casts = sqls.map((sql) => `TRY_CAST(${sql} AS ${workingType(type)})`);
       return { sql: `coalesce(${casts.join(", ")})`, type };
     }
     case "if": {
       const type = commonType([args[1].type, args[2].type]);
       const as = workingType(type);
-      const branches = `THEN CAST(${b} AS ${as}) ELSE CAST(${sqls[2]} AS ${as})`;
+      const branches = `THEN TRY_CAST(${b} AS ${as}) ELSE TRY_CAST(${sqls[2]} AS ${as})`;
       return { sql: `(CASE WHEN ${a} ${branches} END)`, type };
     }
     default:
@@ -185,8 +186,8 @@ function arithmeticSql(op: keyof typeof ARITHMETIC, a: TypedSql, b: TypedSql): T
     return `CAST(${sql} AS DECIMAL(${precision},${op === "mul" ? scales[i] : scale}))`;
   });
   const type: ScalarType = { kind: "decimal", precision: 18, scale };
-  const result = `TRY(${operands[0]} ${sign} ${operands[1]})`;
-  return { sql: `TRY_CAST(${result} AS ${workingType(type)})`, type };
+  const result = `${operands[0]} ${sign} ${operands[1]}`;
+  return { sql: fitting(result, type), type };
 }
 
 /** neg and abs: an int becomes a bigint, as -(-2^31) needs one; beyond 64 bits is null. */
@@ -198,7 +199,13 @@ function keepType({ sql, type }: TypedSql, apply: (sql: string) => string): Type
 const isWhole = (type: ColumnType): boolean => type.kind === "int" || type.kind === "bigint";
 const scaleOf = (type: ColumnType): number => (type.kind === "decimal" ? type.scale : 0);
 const asDouble = ({ sql }: TypedSql): string => `CAST(${sql} AS DOUBLE)`;
-const asBigint = (sql: string): string => `TRY_CAST(TRY(${sql}) AS BIGINT)`;
+const asBigint = (sql: string): string => fitting(sql, BIGINT);
+/**
+ * Null when it does not fit. No TRY_CAST: DuckDB 1.5 drops one that is compared with a constant,
+ * and what should be null is compared.
+ */
+const fitting = (sql: string, type: ScalarType): string =>
+  `TRY(CAST(${sql} AS ${workingType(type)}))`;
 
 function commonType(types: readonly ColumnType[]): ColumnType {
   const kinds = new Set(types.map((type) => type.kind));

@@ -463,11 +463,39 @@ describe("aggregates", () => {
     );
     expect(rows.map(({ units }) => units)).toEqual([null, 9_000_000_000_000_000_000n]);
   });
+
+  test("of a number that does not fit the decimal it widens to", async () => {
+    const huge: ExprNode = {
+      op: "literal",
+      type: { kind: "bigint" },
+      value: "9000000000000000000",
+    };
+    const arg: ExprNode = { op: "coalesce", args: [huge, amount] };
+    const type: ColumnType = { kind: "decimal", precision: 18, scale: 2 };
+    const table = windowed(sliding(1), { aggregates: [{ name: "top", fn: "max", type, arg }] });
+    const rows = await (await over(activity, table, [{ at: 0, amount: 2.5 }])).table("result");
+    expect(rows.map(({ top }) => top)).toEqual([250n]);
+  });
 });
 
 describe("steps", () => {
   const number = (value: number): ExprNode => ({ op: "literal", type: { kind: "int" }, value });
   const amount = column("amount");
+
+  test("a product beyond its type is null, compared with a constant too", async () => {
+    const decimal: ColumnType = { kind: "decimal", precision: 18, scale: 9 };
+    const factor: ExprNode = { op: "literal", type: decimal, value: "999999999.999999999" };
+    const product: ExprNode = { op: "mul", args: [amount, factor] };
+    const steps: StepNode[] = [
+      { kind: "filter", predicate: { op: "gte", args: [product, number(1)] } },
+    ];
+    const events = [
+      { at: 0, amount: 1_000_000 },
+      { at: 0, amount: 0.01 },
+    ];
+    const tables = await over(activity, windowed(sliding(1), { steps }), events);
+    expect(await numbers(tables)).toMatchObject({ filtered: 1, counted: 1 });
+  });
   const minute: ExprNode = { op: "extract", unit: "minute", args: [column("at")] };
   const derived: [name: string, type: ColumnType, expr: ExprNode, value: unknown][] = [
     ["whole", bigint, { op: "add", args: [minute, number(2)] }, 3n],

@@ -1,120 +1,109 @@
-/** A random schema, a random pipeline over it, and random logs: small, but of every kind. */
+/** A random pipeline over random streams, and its logs: small, but of every kind. */
+import { createHash } from "node:crypto";
 import { aggregateColumn } from "../../../lib/define/aggregates.js";
 import type {
   AggregateFunction,
   AggregateNode,
   ColumnNode,
-  ColumnType,
   ExprNode,
   FieldNode,
-  LiteralValue,
-  Operator,
+  MapFunction,
   Pipeline,
-  ScalarType,
+  ReferenceNode,
   StepNode,
   StreamNode,
   TableNode,
+  TimestampFormat,
   WindowNode,
 } from "../../../lib/define/definition.js";
-import { expressionType } from "../../../lib/define/expression-types.js";
+import { DefinitionError } from "../../../lib/define/definition-error.js";
+import { fromJson, toJson } from "../../../lib/define/json.js";
+import { afterStep, resultColumns, type Scope, streamScope } from "../../../lib/define/scope.js";
 import type { Random } from "./random.js";
-
-export interface RandomRecord {
-  readonly value: string;
-  readonly timestampMs: number;
-}
+import { CHOICES, Expressions, literal, randomScalar } from "./random-expressions.js";
+import { type RandomRecord, randomLog, randomPlan } from "./random-records.js";
 
 export interface RandomCase {
   readonly pipeline: Pipeline;
-  /** By partition. */
-  readonly logs: readonly (readonly RandomRecord[])[];
+  /** By topic, then by partition. */
+  readonly logs: ReadonlyMap<string, readonly (readonly RandomRecord[])[]>;
 }
 
-const START_MS = Date.parse("2026-02-28T23:58:00Z");
-const TOPIC = "events";
-const CHOICES = ["red", "green", "blue"];
-const TEXTS = ["", "a", "north", "östlich", "西", 'say "hi"', "a\nb", "1"];
-const SCALARS: readonly ScalarType[] = [
-  { kind: "string" },
-  { kind: "boolean" },
-  { kind: "int" },
-  { kind: "bigint" },
-  { kind: "double" },
-  { kind: "decimal", precision: 9, scale: 2 },
-  { kind: "timestamp" },
-];
+const DAY_MS = 86_400_000;
+/** Midnight at the end of a month, and the time before 1970, where a remainder is negative. */
+const STARTS = ["2026-02-28T23:58:00Z", "2026-02-28T23:58:00Z", "1969-12-31T23:58:00Z"];
+const KEPT = ["at", "who", "id"];
 
-type Columns = ReadonlyMap<string, ColumnNode>;
+const randomFormat = (random: Random): TimestampFormat => {
+  const kind = random.pick(["iso", "iso", "epoch_ms", "epoch_s", "epoch_us"] as const);
+  return kind === "iso" && random.chance(0.3) ? { kind, withoutOffset: "utc" } : { kind };
+};
 
-const isNumber = ({ kind }: ColumnType): boolean =>
-  kind === "int" || kind === "bigint" || kind === "double" || kind === "decimal";
-
-/** A value of the type as a literal of the definition, which JSON writes alike. */
-function literal(random: Random, type: ScalarType): LiteralValue {
-  switch (type.kind) {
-    case "string":
-      return random.pick(TEXTS);
-    case "boolean":
-      return random.chance(0.5);
-    case "int":
-      return random.pick([0, 1, -1, 7, 2_147_483_647, random.between(-20, 20)]);
-    case "bigint":
-      return String(random.pick([0, 1, -3, 4_000_000_000, random.between(-1000, 1000)]));
-    case "double":
-      return random.pick([0, 0.5, -2.25, 1e6, random.between(-4000, 4000) / 64]);
-    case "decimal":
-      return (random.between(-5000, 5000) / 100).toFixed(type.scale);
-    case "timestamp":
-      return START_MS + random.between(-60_000, 240_000);
-  }
-}
-
-function randomField(random: Random, i: number): FieldNode {
-  const type = random.pick(SCALARS);
-  const name = `${random.pick(["a", "Total", "two words", "é", "b_2"])}${i}`;
-  const under = random.chance(0.2) ? random.pick([["body"], ["body", "deep er"]]) : [];
-  const isOneOf = type.kind === "string" && random.chance(0.3);
-  const isList = random.chance(0.1);
-  const hasDefault = !isList && !isOneOf && random.chance(0.2);
-  const check: ExprNode = {
-    op: "gte",
-    args: [
-      { op: "column", name },
-      { op: "literal", type, value: type.kind === "double" ? -10 : "-10" },
-    ],
-  };
-  const isChecked = !isList && isNumber(type) && type.kind !== "int" && random.chance(0.3);
+function randomField(random: Random, i: number, startMs: number): FieldNode {
+  const type = random.pick([
+    randomScalar(random),
+    randomScalar(random),
+    { kind: "string" },
+  ] as const);
+  const name = `${random.pick(["a", "Total", "b_"])}${i}`;
+  const key = random.pick([name, `two words ${i}`, `é${i}`, `a.b/~${i}`]);
+  const under = random.chance(0.3)
+    ? random.pick([["body"], ["body", "deep er"], ["body", "deep er", "est"], ["other"]])
+    : [];
+  const isList = random.chance(0.15);
+  const isOneOf = !isList && type.kind === "string" && random.chance(0.3);
+  const hasDefault = !isList && random.chance(0.2);
+  const fallback = isOneOf ? random.pick(CHOICES) : literal(random, type, startMs);
   return {
     name,
     type: isList ? { kind: "list", element: type } : type,
-    path: [...under, name],
+    path: [...under, key],
     nullable: random.chance(0.4),
-    ...(hasDefault && { default: literal(random, type) }),
-    ...(isOneOf && !isList && { oneOf: CHOICES }),
-    ...(type.kind === "timestamp" && { format: { kind: "iso" as const } }),
-    checks: isChecked ? [check] : [],
+    ...(hasDefault && { default: fallback }),
+    ...(isOneOf && { oneOf: CHOICES }),
+    ...(type.kind === "timestamp" && { format: randomFormat(random) }),
+    checks: [],
   };
 }
 
-function randomStream(random: Random): StreamNode {
-  const fields = Array.from({ length: random.between(1, 5) }, (_, i) => randomField(random, i));
+/** Most values pass: a record fails for being small, or for one value of many. */
+function randomCheck(random: Random, field: FieldNode, startMs: number): ExprNode[] {
+  const { name, type } = field;
+  if (type.kind === "list" || type.kind === "topK" || type.kind === "bytes") return [];
+  if (!random.chance(0.25)) return [];
+  const column: ExprNode = { op: "column", name };
+  const about = new Expressions(random, new Map([[name, field]]), startMs);
+  const value = field.oneOf?.[0] ?? literal(random, type, startMs);
+  return [
+    random.chance(0.3)
+      ? about.of("boolean", 1)
+      : { op: "ne", args: [column, { op: "literal", type, value }] },
+  ];
+}
+
+function randomStream(random: Random, name: string, startMs: number): StreamNode {
+  const fields = Array.from({ length: random.between(1, 5) }, (_, i) =>
+    randomField(random, i, startMs),
+  ).map((field) => ({ ...field, checks: randomCheck(random, field, startMs) }));
   const plain = { nullable: false, checks: [] };
-  const time: FieldNode = {
-    name: "at",
-    type: { kind: "timestamp" },
-    path: ["at"],
-    format: { kind: random.pick(["iso", "epoch_ms", "epoch_s", "epoch_us"] as const) },
-    ...plain,
-  };
-  const key: FieldNode = { name: "who", type: { kind: "string" }, path: ["who"], ...plain };
-  const id: FieldNode = { name: "id", type: { kind: "bigint" }, path: ["id"], ...plain };
+  const own: FieldNode[] = [
+    { name: "id", type: { kind: "bigint" }, path: ["id"], ...plain },
+    { name: "who", type: { kind: "string" }, path: ["who"], ...plain },
+    {
+      name: "at",
+      type: { kind: "timestamp" },
+      path: ["at"],
+      format: randomFormat(random),
+      ...plain,
+    },
+  ];
   const dedup = random.pick(["none", "none", "default", 0, 500, 10_000] as const);
   return {
-    name: TOPIC,
-    fields: [...fields, id, key, time],
+    name,
+    fields: [...fields, ...own],
     key: "who",
     eventTime: "at",
-    latenessMs: random.pick([0, 0, 1, 700, 5_000, 60_000]),
+    latenessMs: random.pick([0, 1, 700, 5_000, 5_000, 60_000]),
     maxAheadMs: random.pick([3_600_000, 60_000, 5_000]),
     idleAfterMs: 60_000,
     maxRecordBytes: random.pick([100_000, 100_000, 120]),
@@ -124,128 +113,167 @@ function randomStream(random: Random): StreamNode {
   };
 }
 
-const columnsOf = (random: Random, columns: Columns, fits: (type: ColumnType) => boolean) =>
-  random.chance(0.1) ? [] : [...columns.values()].filter(({ type }) => fits(type));
-
-const call = (op: Operator, ...args: readonly ExprNode[]): ExprNode => ({ op, args });
-
-/** An expression whose type fits; a column where there is one, or more about columns. */
-function expression(
-  random: Random,
-  columns: Columns,
-  kind: "boolean" | "number" | "string" | "timestamp",
-  depth: number,
-): ExprNode {
-  const fits = (type: ColumnType) => (kind === "number" ? isNumber(type) : type.kind === kind);
-  const found = columnsOf(random, columns, fits);
-  const leaf = (): ExprNode => {
-    if (found.length > 0) return { op: "column", name: random.pick(found).name };
-    const type = random.pick(SCALARS.filter(fits));
-    return { op: "literal", type, value: literal(random, type) };
-  };
-  if (depth === 0) return leaf();
-  const sub = (of: typeof kind) => expression(random, columns, of, depth - 1);
-  const whole = (value: number): ExprNode => ({
-    op: "literal",
-    type: { kind: "bigint" },
-    value: String(value),
-  });
-  switch (kind) {
-    case "boolean":
-      return random.pick<() => ExprNode>([
-        leaf,
-        () => comparison(random, sub(random.pick(["number", "string", "timestamp"])), columns),
-        () => call("and", sub("boolean"), sub("boolean")),
-        () => call("or", sub("boolean"), sub("boolean")),
-        () => call("not", sub("boolean")),
-        () => call(random.pick(["isNull", "isNotNull"]), sub("string")),
-        () =>
-          call(random.pick(["startsWith", "contains", "endsWith"]), sub("string"), sub("string")),
-      ])();
-    case "number":
-      return random.pick<() => ExprNode>([
-        leaf,
-        leaf,
-        () => call(random.pick(["add", "sub", "mul"]), leaf(), leaf()),
-        () => call(random.pick(["div", "mod"]), leaf(), leaf()),
-        () => call(random.pick(["neg", "abs", "floor", "ceil"]), leaf()),
-        () => call("length", sub("string")),
-        () => call("diffMs", sub("timestamp"), sub("timestamp")),
-        () => ({
-          ...call("extract", sub("timestamp")),
-          unit: random.pick(["hour", "day"] as const),
-        }),
-      ])();
-    case "string":
-      return random.pick<() => ExprNode>([
-        leaf,
-        () => call("concat", sub("string"), sub("string")),
-        () => call("coalesce", leaf(), { op: "literal", type: { kind: "string" }, value: "none" }),
-        () => call("if", sub("boolean"), leaf(), leaf()),
-        () => call("lower", leaf()),
-      ])();
-    case "timestamp":
-      return random.pick<() => ExprNode>([
-        leaf,
-        () => ({ ...call("truncate", leaf()), unit: random.pick(["minute", "hour"] as const) }),
-        () => call("addMs", leaf(), whole(random.between(-5000, 5000))),
-      ])();
-  }
-}
-
-function comparison(random: Random, left: ExprNode, columns: Columns): ExprNode {
-  const { type, oneOf } = expressionType(left, columns);
-  const scalar = SCALARS.find(({ kind }) => kind === type.kind) ?? { kind: "bigint" };
-  const like = type.kind === "decimal" ? type : scalar;
-  const value = oneOf === undefined ? literal(random, like) : random.pick(oneOf);
-  const right: ExprNode = { op: "literal", type: like, value };
-  return call(random.pick(["eq", "ne", "lt", "lte", "gt", "gte"]), left, right);
-}
-
-/** Null when the definition's own rules refuse it: an operator over types it does not take. */
-function accepted<T>(make: () => T): T | null {
+/** Undefined when the definition's own rules refuse it: an operator over types it does not take. */
+function accepted<T>(make: () => T): T | undefined {
   try {
     return make();
-  } catch {
-    return null;
+  } catch (error) {
+    if (error instanceof DefinitionError) return undefined;
+    throw error;
   }
 }
 
-function withStep(random: Random, columns: Columns): { step: StepNode; columns: Columns } | null {
-  const kept = ["at", "who", "id"];
-  switch (random.pick(["filter", "filter", "derive", "derive", "select"] as const)) {
-    case "filter": {
-      const predicate = expression(random, columns, "boolean", 2);
-      if (expressionType(predicate, columns).type.kind !== "boolean") return null;
-      return { step: { kind: "filter", predicate }, columns };
-    }
-    case "derive": {
-      const name = random.pick(["d1", "d2", "a0"]);
-      const expr = expression(
-        random,
-        columns,
-        random.pick(["number", "string", "timestamp", "boolean"]),
-        2,
-      );
-      const { type, nullable } = expressionType(expr, columns);
-      const step: StepNode = { kind: "derive", columns: [{ name, expr }] };
-      const others = [...columns].filter(([other]) => other !== name);
-      return { step, columns: new Map([...others, [name, { name, type, nullable }]]) };
-    }
-    case "select": {
-      const names = [...columns.keys()].filter((n) => kept.includes(n) || random.chance(0.7));
-      const step: StepNode = {
-        kind: "select",
-        columns: names.map((name) => ({ name, from: name })),
+/** What a definition's `map` steps run: some rows go, one column is computed. */
+const trebled: MapFunction = (row) =>
+  (row.id as bigint) % 5n === 3n
+    ? null
+    : {
+        who: row.who,
+        id: row.id,
+        at: row.at,
+        trebled: (row.id as bigint) * 3n,
+        said: (row.id as bigint) % 2n === 0n ? null : `${String(row.who)}!`,
       };
-      return { step, columns: new Map(names.map((name) => [name, columns.get(name)!])) };
+const TREBLED: readonly ColumnNode[] = [
+  { name: "who", type: { kind: "string" }, nullable: false },
+  { name: "id", type: { kind: "bigint" }, nullable: false },
+  { name: "at", type: { kind: "timestamp" }, nullable: false },
+  { name: "trebled", type: { kind: "bigint" }, nullable: false },
+  { name: "said", type: { kind: "string" }, nullable: true },
+];
+const TREBLED_HASH = createHash("sha256").update(trebled.toString()).digest("hex");
+
+class TableMaker {
+  private scope: Scope;
+  private readonly steps: StepNode[] = [];
+
+  constructor(
+    private readonly random: Random,
+    private readonly stream: StreamNode,
+    private readonly references: readonly ReferenceNode[],
+    private readonly startMs: number,
+  ) {
+    this.scope = streamScope(stream);
+  }
+
+  table(name: string): TableNode {
+    const { random, stream } = this;
+    for (let i = random.below(4); i > 0; i--) this.addStep(i);
+    const isRows = random.chance(0.2);
+    const shape = isRows ? ({ kind: "rows" } as const) : this.windowed();
+    const columns = resultColumns(shape, this.scope, stream);
+    return {
+      name,
+      stream: stream.name,
+      steps: this.steps,
+      shape,
+      emit: random.chance(0.3) ? { kind: "updates", everyMs: 1000 } : { kind: "final" },
+      reviseForMs: random.chance(0.4) ? random.pick([0, 1, 10_000]) : DAY_MS,
+      columns,
+    };
+  }
+
+  private expressions(): Expressions {
+    return new Expressions(this.random, this.scope.columns, this.startMs);
+  }
+
+  private addStep(i: number): void {
+    const references = new Map(this.references.map((node) => [node.name, node]));
+    const step = this.step(i);
+    const scope = step && accepted(() => afterStep(step, this.scope, references));
+    if (step === undefined || scope === undefined) return;
+    this.steps.push(step);
+    this.scope = scope;
+  }
+
+  private step(i: number): StepNode | undefined {
+    const { random } = this;
+    const kinds = ["filter", "filter", "derive", "derive", "select", "enrich", "enrich", "map"];
+    switch (random.pick(kinds)) {
+      case "filter": {
+        const predicate = accepted(() => this.expressions().of("boolean", 2));
+        return predicate && { kind: "filter", predicate };
+      }
+      case "derive": {
+        const kind = random.pick(["number", "string", "timestamp", "boolean"] as const);
+        const expr = accepted(() => this.expressions().of(kind, 2));
+        return (
+          expr && { kind: "derive", columns: [{ name: random.pick(["d1", "d2", "a0"]), expr }] }
+        );
+      }
+      case "select": {
+        const names = [...this.scope.columns.keys()];
+        const left = names.filter((name) => KEPT.includes(name) || random.chance(0.7));
+        const renamed = (name: string) =>
+          KEPT.includes(name) || random.chance(0.8) ? name : `${name}_${i}`;
+        return { kind: "select", columns: left.map((from) => ({ name: renamed(from), from })) };
+      }
+      case "enrich":
+        return this.enrich(i);
+      default:
+        if (!random.chance(0.5)) return undefined;
+        return { kind: "map", name: `map${i}`, sourceHash: TREBLED_HASH, output: TREBLED };
     }
+  }
+
+  private enrich(i: number): StepNode | undefined {
+    const { random } = this;
+    const reference = random.pick(this.references);
+    const keys = reference.columns.filter(({ name }) => name.startsWith("key"));
+    const on = keys.map(({ name: referenceColumn, type }) => {
+      const alike = [...this.scope.columns.values()].filter((c) => c.type.kind === type.kind);
+      return alike.length === 0 ? undefined : { column: random.pick(alike).name, referenceColumn };
+    });
+    const pairs = on.filter((pair) => pair !== undefined);
+    if (pairs.length < keys.length) return undefined;
+    const columns = random
+      .some(reference.columns, 3)
+      .map(({ name: from }) => ({ name: `${from}_of${i}`, from }));
+    const join = random.pick(["left", "left", "inner"] as const);
+    return { kind: "enrich", reference: reference.name, on: pairs, columns, join };
+  }
+
+  private windowed(): TableNode["shape"] {
+    const { random } = this;
+    const key = this.stream.key!;
+    const maySession = this.scope.original.has(key);
+    const window = randomWindow(random, maySession);
+    const groupable = [...this.scope.columns.values()].filter(
+      ({ name, type }) => name !== key && !["double", "list", "topK"].includes(type.kind),
+    );
+    const groups = random.chance(0.6) ? random.some(groupable, 2).map(({ name }) => name) : [];
+    const groupBy = window.kind === "session" ? [key, ...groups.slice(0, 1)] : groups;
+    const aggregates = Array.from({ length: random.between(1, 4) }, (_, i) =>
+      accepted(() => this.aggregate(i)),
+    ).filter((aggregate) => aggregate !== undefined);
+    if (aggregates.length === 0) aggregates.push({ name: "r0", fn: "count" });
+    return { kind: "windowed", window, groupBy, aggregates };
+  }
+
+  private aggregate(i: number): AggregateNode {
+    const { random } = this;
+    const fn = random.pick(AGGREGATES);
+    const numeric = ["sum", "avg", "variance", "stddev", "quantile"].includes(fn);
+    const kind = numeric
+      ? "number"
+      : random.pick(["number", "string", "timestamp", "boolean"] as const);
+    const expressions = this.expressions();
+    const node: AggregateNode = {
+      name: `r${i}`,
+      fn,
+      ...(fn !== "count" && { arg: expressions.of(kind, random.pick([0, 1, 1])) }),
+      ...(random.chance(0.3) && { filter: expressions.of("boolean", 1) }),
+      ...(fn === "quantile" && { q: random.pick([0, 0.5, 0.95, 1]) }),
+      ...(fn === "topK" && { k: random.between(1, 3) }),
+    };
+    aggregateColumn(node, this.scope.columns);
+    return node;
   }
 }
 
-function randomWindow(random: Random): WindowNode {
-  if (random.chance(0.3)) {
-    return { kind: "session", gapMs: random.pick([1, 300, 2_000, 30_000]) };
+function randomWindow(random: Random, maySession: boolean): WindowNode {
+  if (maySession && random.chance(0.35)) {
+    return { kind: "session", gapMs: random.pick([1, 300, 2_000, 2_000, 30_000]) };
   }
   const [sizeMs, everyMs] = random.pick([
     [1, 1],
@@ -259,7 +287,7 @@ function randomWindow(random: Random): WindowNode {
   return { kind: "sliding", sizeMs, everyMs, offsetMs: random.pick([0, 0, 1, -700, 3_500]) };
 }
 
-const AGGREGATES: readonly AggregateFunction[] = [
+export const AGGREGATES: readonly AggregateFunction[] = [
   "count",
   "sum",
   "avg",
@@ -275,204 +303,38 @@ const AGGREGATES: readonly AggregateFunction[] = [
   "topK",
 ];
 
-function randomAggregate(random: Random, columns: Columns, i: number): AggregateNode | null {
-  const fn = random.pick(AGGREGATES);
-  const numeric = ["sum", "avg", "variance", "stddev", "quantile"].includes(fn);
-  const kind = numeric ? "number" : random.pick(["number", "string", "timestamp"] as const);
-  const node: AggregateNode = {
-    name: `r${i}`,
-    fn,
-    ...(fn !== "count" && { arg: expression(random, columns, kind, random.pick([0, 0, 1])) }),
-    ...(random.chance(0.3) && { filter: expression(random, columns, "boolean", 1) }),
-    ...(fn === "quantile" && { q: random.pick([0, 0.5, 0.95, 1]) }),
-    ...(fn === "topK" && { k: random.between(1, 3) }),
-  };
-  return accepted(() => aggregateColumn(node, columns)) === null ? null : node;
-}
-
-function randomTable(random: Random, stream: StreamNode, name: string): TableNode | null {
-  let columns: Columns = new Map(
-    stream.fields.map((f) => [f.name, { ...f, nullable: f.nullable }]),
+/** Enriches from some of the `references`, whose key columns are named `key…`. */
+export function randomCase(random: Random, references: readonly ReferenceNode[]): RandomCase {
+  const startMs = Date.parse(random.pick(STARTS));
+  const topics = random.chance(0.3) ? ["events", "more"] : ["events"];
+  const streams = topics.map((topic) => randomStream(random, topic, startMs));
+  const tables = Array.from({ length: random.between(1, 3) }, (_, i) => {
+    const stream = random.pick(streams);
+    return accepted(() => new TableMaker(random, stream, references, startMs).table(`t${i}`));
+  }).filter((table) => table !== undefined);
+  const enriching = tables.flatMap(({ steps }) =>
+    steps.flatMap((step) => (step.kind === "enrich" ? [step.reference] : [])),
   );
-  const steps: StepNode[] = [];
-  for (let i = random.below(4); i > 0; i--) {
-    const next = withStep(random, columns);
-    if (next === null) continue;
-    steps.push(next.step);
-    columns = next.columns;
-  }
-  const node = { name, stream: stream.name, steps, reviseForMs: 86_400_000 };
-  const emit = { kind: "final" } as const;
-  const plain = ({ name: column, type, nullable }: ColumnNode) => ({
-    name: column,
-    type,
-    nullable,
-  });
-  if (random.chance(0.2)) {
-    return { ...node, emit, shape: { kind: "rows" }, columns: [...columns.values()].map(plain) };
-  }
-  const window = randomWindow(random);
-  const groupable = [...columns.values()].filter(
-    ({ name: column, type }) => column !== "who" && !["double", "list", "topK"].includes(type.kind),
-  );
-  const groups = random.chance(0.6) ? random.some(groupable, 2).map((c) => c.name) : [];
-  const groupBy = window.kind === "session" ? ["who", ...groups.slice(0, 1)] : groups;
-  const aggregates = Array.from({ length: random.between(1, 4) }, (_, i) =>
-    randomAggregate(random, columns, i),
-  ).filter((aggregate) => aggregate !== null);
-  if (aggregates.length === 0) aggregates.push({ name: "r0", fn: "count" });
-  return {
-    ...node,
-    emit,
-    shape: { kind: "windowed", window, groupBy, aggregates },
-    columns: [
-      ...groupBy.map((column) => plain(columns.get(column)!)),
-      ...aggregates.map((aggregate) => aggregateColumn(aggregate, columns)),
-    ],
-  };
-}
-
-interface LogPlan {
-  readonly tickMs: number;
-  readonly keys: number;
-  readonly disorder: number;
-  readonly late: number;
-  readonly duplicates: number;
-  readonly broken: number;
-}
-
-function randomLog(
-  random: Random,
-  stream: StreamNode,
-  partition: number,
-  plan: LogPlan,
-): RandomRecord[] {
-  let clock = START_MS + random.below(3_000);
-  const records: RandomRecord[] = [];
-  for (let count = random.pick([0, 5, 30, 90]); count > 0; count--) {
-    if (records.length > 0 && random.chance(plan.duplicates)) {
-      const back = random.below(Math.min(records.length, 20));
-      records.push(records[records.length - 1 - back]);
-      continue;
-    }
-    clock += Math.ceil(random.below(1500) / plan.tickMs) * plan.tickMs;
-    if (random.chance(0.03)) clock += random.below(90_000);
-    let time = clock;
-    if (random.chance(plan.disorder)) time -= random.below(5) * plan.tickMs;
-    if (random.chance(plan.late)) time -= random.below(70_000);
-    const event = randomEvent(random, stream, time);
-    Object.assign(event, {
-      id: partition * 1000 + records.length,
-      who: `p${partition}-${random.below(plan.keys)}`,
-    });
-    let value = JSON.stringify(event);
-    if (random.chance(plan.broken)) value = broken(random, event, value);
-    records.push({ value, timestampMs: clock + random.below(2_000) });
-  }
-  return records;
-}
-
-function randomEvent(random: Random, stream: StreamNode, timeMs: number): Record<string, unknown> {
-  const event: Record<string, unknown> = {};
-  for (const field of stream.fields) {
-    if (["id", "who", "at"].includes(field.name)) continue;
-    const isAbsent = (field.nullable || field.default !== undefined) && random.chance(0.2);
-    if (isAbsent) continue;
-    let parent = event;
-    for (const key of field.path.slice(0, -1)) {
-      const nested = { ...(parent[key] as object | undefined) };
-      parent[key] = nested;
-      parent = nested;
-    }
-    const isNull = field.nullable && random.chance(0.15);
-    parent[field.path.at(-1)!] = isNull ? null : jsonValue(random, field);
-  }
-  const format = stream.fields.find(({ name }) => name === "at")?.format?.kind ?? "iso";
-  event.at = {
-    iso: new Date(timeMs).toISOString(),
-    epoch_ms: timeMs,
-    epoch_s: timeMs / 1000,
-    epoch_us: timeMs * 1000 + random.below(1000),
-  }[format];
-  return event;
-}
-
-function jsonValue(random: Random, field: FieldNode): unknown {
-  if (field.type.kind === "list") {
-    const { element } = field.type;
-    return Array.from({ length: random.below(3) }, () => scalarValue(random, element));
-  }
-  if (field.oneOf !== undefined) return random.pick(field.oneOf);
-  const type = SCALARS.find(({ kind }) => kind === field.type.kind)!;
-  return scalarValue(random, type);
-}
-
-function scalarValue(random: Random, type: ScalarType): unknown {
-  const value = literal(random, type);
-  if (type.kind === "timestamp") return new Date(Number(value)).toISOString();
-  return type.kind === "bigint" || type.kind === "decimal" ? Number(value) : value;
-}
-
-const BREAKS: readonly ((event: Record<string, unknown>) => unknown)[] = [
-  (event) => ({ ...event, at: undefined }),
-  (event) => ({ ...event, at: null }),
-  (event) => ({ ...event, at: true }),
-  (event) => ({ ...event, at: "2199-01-01T00:00:00Z" }),
-  (event) => ({ ...event, at: 7_226_582_400_000 }),
-  (event) => ({ ...event, id: 0.5 }),
-  (event) => ({ ...event, id: 1e19 }),
-  (event) => ({ ...event, who: 5 }),
-  (event) => ({ ...event, body: 5 }),
-  (event) => ({ ...event, padding: "x".repeat(150) }),
-  (event) => [event],
-];
-
-/** What an event is turned into, or how its text is damaged. */
-function broken(random: Random, event: Record<string, unknown>, text: string): string {
-  return random.pick<() => string>([
-    () => JSON.stringify(random.pick(BREAKS)(event)),
-    () => JSON.stringify(random.pick(BREAKS)(event)),
-    () => text.slice(0, random.below(text.length)),
-    () => text.replace("{", '{"who":"twice",'),
-    () => text.replace(/}$/, ",}"),
-    () => text.replace(/}$/, ',"z":NaN}'),
-    () => text.replace(/}$/, ',"z":"NaN,}"}'),
-    () => text.replace(/}$/, `,"z":${"[".repeat(130)}${"]".repeat(130)}}`),
-    () => text.replace(/}$/, `,"z":${"[{},".repeat(100)}1${"]".repeat(100)}}`),
-    () => `\uFEFF${text}`,
-    () => ` ${text}\t`,
-  ])();
-}
-
-export function randomCase(random: Random): RandomCase {
-  const stream = randomStream(random);
-  const tables: TableNode[] = [];
-  for (let i = random.between(1, 3); i > 0; i--) {
-    const table = accepted(() => randomTable(random, stream, `t${i}`));
-    if (table !== null) tables.push(table);
-  }
-  const plan: LogPlan = {
-    tickMs: random.pick([1, 100, 1_000]),
-    keys: random.pick([1, 2, 6]),
-    disorder: random.pick([0, 0.2, 0.6]),
-    late: random.pick([0, 0.05, 0.3]),
-    duplicates: random.pick([0, 0.05, 0.3]),
-    broken: random.pick([0, 0.03, 0.2]),
-  };
-  const logs = Array.from({ length: random.pick([1, 1, 2, 3, 5]) }, (_, partition) =>
-    randomLog(random, stream, partition, plan),
+  const maps = tables.flatMap((table) =>
+    table.steps.flatMap((step) => (step.kind === "map" ? [`${table.name}/${step.name}`] : [])),
   );
   const definition = {
     version: 1 as const,
     name: "random",
     parameters: [],
-    streams: [stream],
-    references: [],
+    streams,
+    references: references.filter(({ name }) => enriching.includes(name)),
     tables,
     sinks: [{ kind: "duckdb" as const }],
   };
-  return {
-    pipeline: { kind: "pipeline", definition, functions: new Map(), file: undefined },
-    logs,
-  };
+  const plan = randomPlan(random, startMs);
+  const logs = streams.map((stream): [string, RandomRecord[][]] => [
+    stream.name,
+    Array.from({ length: random.pick([1, 1, 2, 3, 5]) }, (_, partition) =>
+      randomLog(random, stream, partition, plan),
+    ),
+  ]);
+  // Through JSON: the definition's own rules see all of it.
+  const pipeline = fromJson(toJson(definition), new Map(maps.map((name) => [name, trebled])));
+  return { pipeline, logs: new Map(logs) };
 }
