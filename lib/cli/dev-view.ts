@@ -2,6 +2,7 @@
 import type { Writable } from "node:stream";
 import type { DevStatus } from "../dev/session.js";
 import { MillpondError } from "../errors.js";
+import { counted } from "./numbers.js";
 import { shortCount } from "./progress.js";
 
 export interface DevViewOptions {
@@ -102,9 +103,6 @@ function noteText(note: DevNote): string {
   return `${note.kind}: pipeline "${note.pipeline}", results in ${note.out}${metrics}`;
 }
 
-const counted = (count: number, what: string): string =>
-  `${count} ${what}${count === 1 ? "" : "s"}`;
-
 function statusLine({ mapping, figures }: DevStatus, rate: number): string {
   const flow = `${Math.round(rate)} records/s, lag ${mapping.lag}`;
   if (figures === null) {
@@ -120,6 +118,8 @@ function statusLine({ mapping, figures }: DevStatus, rate: number): string {
   );
 }
 
+const short = (count: number, what: string) => counted(count, what, shortCount);
+
 function statusBlock({ mapping, figures }: DevStatus, rate: number, columns: number): string[] {
   const parts = [`${shortCount(rate)} records/s`, `lag ${shortCount(mapping.lag)}`];
   if (mapping.failures > 0) parts.push(`${shortCount(mapping.failures)} failed invocations`);
@@ -127,8 +127,8 @@ function statusBlock({ mapping, figures }: DevStatus, rate: number, columns: num
   if (figures !== null) {
     const { records, lateRows, duplicates, deadLetters, watermark, tables } = figures;
     lines.push(
-      `${shortCount(records)} records · ${shortCount(lateRows)} late rows · ` +
-        `${shortCount(duplicates)} duplicates · ${shortCount(deadLetters)} dead · ` +
+      `${short(records, "record")} · ${short(lateRows, "late row")} · ` +
+        `${short(duplicates, "duplicate")} · ${shortCount(deadLetters)} dead · ` +
         `watermark ${timeText(watermark)}`,
     );
     const rows = Object.entries(tables).map(([name, count]) => `${name} ${shortCount(count)}`);

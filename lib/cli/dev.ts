@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { MetricsAddress } from "../observe/metrics-endpoint.js";
 import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
+import { whole } from "./numbers.js";
 import { setOption } from "./settings.js";
 
 export interface DevFlags {
@@ -76,15 +77,19 @@ export function devCommand(): Command {
         .default([], "none"),
     )
     .addOption(
-      new Option("--rate <n>", "simulated events a second").argParser(whole(100_000)).default(100),
+      new Option("--rate <n>", "simulated events a second")
+        .argParser(whole(1, 100_000))
+        .default(100),
     )
     .addOption(
       new Option("--partitions <n>", "of topics that are missing")
-        .argParser(whole(1000))
+        .argParser(whole(1, 1000))
         .default(4),
     )
     .addOption(
-      new Option("--pollers <n>", "members of the consumer group").argParser(whole(16)).default(1),
+      new Option("--pollers <n>", "members of the consumer group")
+        .argParser(whole(1, 16))
+        .default(1),
     )
     .addOption(
       new Option(
@@ -134,12 +139,4 @@ function filesFlag(value: string, before: readonly FilesFlag[]): readonly FilesF
     throw new InvalidArgumentError("a stream takes files of one folder.");
   }
   return [...before, { stream, dir }];
-}
-
-function whole(max: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (Number.isInteger(number) && number >= 1 && number <= max) return number;
-    throw new InvalidArgumentError(`expected a whole number from 1 to ${max}.`);
-  };
 }

@@ -1,5 +1,6 @@
 /** What `millpond inspect` shows, as text. */
 import type { InspectedPartition, InspectReport } from "../runtime/inspect-data.js";
+import { counted } from "./numbers.js";
 import { accountingText } from "./run-report.js";
 import { textTable } from "./text-table.js";
 
@@ -22,7 +23,7 @@ export function inspectText(report: InspectReport, view: TextView): string {
       report.sinks.map((sink) => ({ ...sink })),
       view,
     ),
-    `Outbox: ${report.outbox} publications wait for a sink\n`,
+    `Outbox: ${counted(report.outbox, "publication")} not taken by a sink yet\n`,
   ];
   if (report.accounting.length > 0) {
     sections.push(`Accounting\n${accountingText(report.accounting)}`);

@@ -1,13 +1,16 @@
 /** `millpond produce`: simulated events into a Kafka topic, at a pace. */
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
+import { MillpondError } from "../errors.js";
+import type { KafkaClient } from "../sources/kafka/client.js";
 import { SIMULATIONS, type Simulation } from "../sources/simulate/simulate.js";
+import { anyNumber, whole } from "./numbers.js";
 
 interface Flags {
   readonly bootstrap?: string;
   readonly simulate: Simulation;
   readonly events?: number;
   readonly rate: number;
-  readonly partitions: number;
+  readonly partitions?: number;
   readonly seed: number;
   readonly late: number;
   readonly duplicates: number;
@@ -28,6 +31,7 @@ Examples:
 
 /** Without --events: more than anyone waits for. */
 const EVENTS_ENDLESS = 1_000_000_000;
+const PARTITIONS = 4;
 
 export function produceCommand(): Command {
   return new Command("produce")
@@ -39,13 +43,13 @@ export function produceCommand(): Command {
         .makeOptionMandatory(),
     )
     .option("--bootstrap <h:p,…>", "brokers; MILLPOND_BOOTSTRAP or localhost:9092 by default")
-    .option("--rate <n>", "events a second", number, 10)
-    .option("--events <n>", "records to send; duplicates come on top", number)
-    .option("--partitions <n>", "of a topic that is missing", number, 4)
-    .option("--seed <s>", "seed of the randomness", number, 1)
-    .option("--late <p>", "share of events 3 to 10 minutes late", number, 0)
-    .option("--duplicates <p>", "share of events sent twice, within a minute", number, 0)
-    .option("--malformed <p>", "share of records that cannot be read", number, 0)
+    .option("--rate <n>", "events a second", anyNumber, 10)
+    .option("--events <n>", "records to send; duplicates come on top", anyNumber)
+    .option("--partitions <n>", "of a topic that is missing; 4 by default", whole(1, 1000))
+    .option("--seed <s>", "seed of the randomness", anyNumber, 1)
+    .option("--late <p>", "share of events 3 to 10 minutes late", anyNumber, 0)
+    .option("--duplicates <p>", "share of events sent twice, within a minute", anyNumber, 0)
+    .option("--malformed <p>", "share of records that cannot be read", anyNumber, 0)
     .option("--json", "what was sent as one JSON object")
     .addHelpText("after", HELP)
     .action(produce);
@@ -64,7 +68,7 @@ async function produce(topic: string, flags: Flags): Promise<void> {
   const request = { simulator, events, seed, ...faults, eventRate: rate, ...(isPaced && { rate }) };
   const client = await connectKafka(settings);
   try {
-    await client.createTopic(topic, { partitions: flags.partitions });
+    await makeTopic(client, topic, flags.partitions);
     const producer = await client.producer();
     try {
       if (isPaced) {
@@ -82,6 +86,19 @@ async function produce(topic: string, flags: Flags): Promise<void> {
   }
 }
 
+/** Refuses a number of partitions that a topic, which is there already, does not have. */
+async function makeTopic(client: KafkaClient, topic: string, wanted?: number): Promise<void> {
+  const made = await client.createTopic(topic, { partitions: wanted ?? PARTITIONS });
+  if (made || wanted === undefined) return;
+  const found = (await client.offsets(topic))?.length;
+  if (found === wanted) return;
+  throw new MillpondError(
+    "USAGE",
+    `topic ${topic} is there already and has ${found} partitions, not ${wanted}: leave out ` +
+      "--partitions, or give another topic",
+  );
+}
+
 /** Time that ends with Ctrl-C; a second one is in earnest. */
 function untilStopped(): { getRemainingTimeInMillis(): number } {
   let remainingMs = Number.POSITIVE_INFINITY;
@@ -91,10 +108,4 @@ function untilStopped(): { getRemainingTimeInMillis(): number } {
   };
   process.on("SIGINT", stop).on("SIGTERM", stop);
   return { getRemainingTimeInMillis: () => remainingMs };
-}
-
-function number(value: string): number {
-  const found = value.trim() === "" ? Number.NaN : Number(value);
-  if (Number.isNaN(found)) throw new InvalidArgumentError("Give a number.");
-  return found;
 }

@@ -1,6 +1,7 @@
 /** What a long command shows while it works: a bar on a terminal, else lines of text or JSON. */
 import type { Writable } from "node:stream";
 import type { RunProgress } from "../runtime/run-pipeline.js";
+import { counted } from "./numbers.js";
 
 export interface ProgressOptions {
   readonly stream: Writable & { readonly columns?: number };
@@ -144,8 +145,8 @@ export function progressLines(
   const full = Math.round(share * cells);
   const bar = paint(36, "━".repeat(full)) + paint(2, "─".repeat(cells - full));
   const parts = [
-    `${shortCount(facts.records)} records`,
-    `${shortCount(facts.lateRows)} late rows`,
+    counted(facts.records, "record", shortCount),
+    counted(facts.lateRows, "late row", shortCount),
     `${shortCount(facts.deadLetters)} dead`,
     ...(facts.watermark === null ? [] : [`wm ${isoSeconds(facts.watermark)}`]),
     `lag ${bytes(facts.bytesTotal - facts.bytesRead)}`,
@@ -166,8 +167,8 @@ function plainLine(facts: RunProgress, eventsPerSecond: number): string {
   const lag = facts.bytesTotal - facts.bytesRead;
   const watermark = facts.watermark === null ? "none" : isoSeconds(facts.watermark);
   return (
-    `${facts.phase} ${Math.floor(shareOf(facts) * 100)}%: ${facts.records} records, ` +
-    `${facts.lateRows} late rows, ${facts.deadLetters} dead letters, ` +
+    `${facts.phase} ${Math.floor(shareOf(facts) * 100)}%: ${counted(facts.records, "record")}, ` +
+    `${counted(facts.lateRows, "late row")}, ${counted(facts.deadLetters, "dead letter")}, ` +
     `${Math.round(eventsPerSecond)} records/s, watermark ${watermark}, lag ${bytes(lag)}`
   );
 }

@@ -5,6 +5,7 @@ import * as path from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { MillpondError } from "../errors.js";
 import type { ParameterValue, Results } from "../query/results.js";
+import { whole } from "./numbers.js";
 
 export type QueryFormat = "table" | "json" | "csv" | "parquet";
 
@@ -21,6 +22,8 @@ export interface QueryFlags {
   readonly limit: number;
   readonly timeout: number;
 }
+
+const COUNT_MAX = 1_000_000;
 
 const HELP = `
 Tables: those of the pipeline by their names, late, dead_letters, accounting, and bronze (every
@@ -64,11 +67,13 @@ export function queryCommand(): Command {
     .option("--json", "the same as --format json, and errors as JSON")
     .option("--output <file>", "write to this new file instead of the standard output")
     .addOption(
-      new Option("--limit <n>", "rows of a table that are shown").argParser(count).default(100),
+      new Option("--limit <n>", "rows of a table that are shown")
+        .argParser(whole(1, COUNT_MAX))
+        .default(100),
     )
     .addOption(
       new Option("--timeout <seconds>", "stop a query that takes longer")
-        .argParser(count)
+        .argParser(whole(1, COUNT_MAX))
         .default(60),
     )
     .addHelpText("after", HELP)
@@ -170,14 +175,6 @@ function openTarget(file: string | undefined): NodeJS.WritableStream {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new MillpondError("USAGE", `--output ${file}: ${reason}; name a new file`, { cause });
   }
-}
-
-const COUNT_MAX = 1_000_000;
-
-function count(value: string): number {
-  const number = Number(value);
-  if (Number.isInteger(number) && number >= 1 && number <= COUNT_MAX) return number;
-  throw new InvalidArgumentError(`expected a whole number from 1 to ${COUNT_MAX}.`);
 }
 
 function parameter(

@@ -2,10 +2,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { MillpondError } from "../errors.js";
 import type { Results } from "../query/results.js";
 import type { TableLayout } from "../sinks/sink.js";
+import { whole } from "./numbers.js";
 
 interface ReadFlags {
   readonly out?: string;
@@ -169,12 +170,4 @@ async function newestSql(
     .map((name) => `${quoteName(String(name))} DESC NULLS LAST`);
   const orderBy = order.length === 0 ? "" : `ORDER BY ${order.join(", ")} `;
   return `SELECT * FROM ${quoteName(table)} ${orderBy}LIMIT ${limit}`;
-}
-
-function whole(min: number, max: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (Number.isInteger(number) && number >= min && number <= max) return number;
-    throw new InvalidArgumentError(`expected a whole number from ${min} to ${max}.`);
-  };
 }

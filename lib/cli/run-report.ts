@@ -1,8 +1,9 @@
 /** What a run says at its end: the accounting, and what to do next. */
 import type { AccountingRow } from "../runtime/accounting.js";
 import type { RunReport } from "../runtime/run-pipeline.js";
+import { counted } from "./numbers.js";
 
-const count = new Intl.NumberFormat("en-US");
+const format = (count: number): string => count.toLocaleString("en-US");
 
 export function printRunReport(report: RunReport, options: { readonly json: boolean }): void {
   if (options.json) {
@@ -15,8 +16,7 @@ export function printRunReport(report: RunReport, options: { readonly json: bool
     process.stdout.write("\nStopped. Run the same command again to continue from here.\n");
     return;
   }
-  const records = report.records === 1 ? "record" : "records";
-  const added = `${count.format(report.records)} new ${records}`;
+  const added = counted(report.records, "new record", format);
   process.stdout.write(`\n${added}. Results are in ${report.out}; try\n`);
   const table = report.accounting.find(({ kind }) => kind === "table")?.name ?? "accounting";
   process.stdout.write(
@@ -34,15 +34,16 @@ export function accountingText(rows: readonly AccountingRow[]): string {
 }
 
 function sums(row: AccountingRow): string {
-  const n = (value: number | null) => count.format(value ?? 0);
+  const n = (value: number | null) => format(value ?? 0);
+  const of = (value: number | null, what: string) => counted(value ?? 0, what, format);
   if (row.kind === "stream") {
-    const split = `${n(row.events)} events + ${n(row.dead_letters)} dead letters`;
-    return `${n(row.records)} records = ${split}`;
+    const split = `${of(row.events, "event")} + ${of(row.dead_letters, "dead letter")}`;
+    return `${of(row.records, "record")} = ${split}`;
   }
-  if (row.rows !== null) return `${n(row.rows)} rows`;
+  if (row.rows !== null) return of(row.rows, "row");
   const beyond = row.beyond_revise ? ` (${n(row.beyond_revise)} of them beyond reviseFor)` : "";
   return (
-    `${n(row.events)} events = ${n(row.counted)} counted${beyond} + ${n(row.late)} late + ` +
-    `${n(row.duplicates)} duplicates`
+    `${of(row.events, "event")} = ${n(row.counted)} counted${beyond} + ${n(row.late)} late + ` +
+    of(row.duplicates, "duplicate")
   );
 }

@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { suggestion } from "../define/definition-error.js";
 import { MillpondError } from "../errors.js";
 import { loadPipeline } from "../runtime/load-pipeline.js";
+import { whole } from "./numbers.js";
 import { watched } from "./progress.js";
 import { printRunReport } from "./run-report.js";
 import { setOption } from "./settings.js";
@@ -48,10 +49,12 @@ export function runCommand(): Command {
     .option("--no-flush", "leave windows that are still open unpublished")
     .addOption(
       new Option("--batch-size <n>", "records in one slice; changes nothing in the results")
-        .argParser(positive)
+        .argParser(whole(1, BATCH_SIZE_MAX))
         .default(10_000),
     )
-    .addOption(new Option("--workers <n>", "threads to use").argParser(positive).default(1))
+    .addOption(
+      new Option("--workers <n>", "threads to use").argParser(whole(1, WORKERS_MAX)).default(1),
+    )
     .addOption(
       new Option(
         "--speed <x>",
@@ -144,10 +147,5 @@ function speed(value: string): number {
   throw new InvalidArgumentError("expected how many times as fast, as 60 or 0.5x.");
 }
 
-const WHOLE_MAX = 1_000_000;
-
-function positive(value: string): number {
-  const number = Number(value);
-  if (Number.isInteger(number) && number >= 1 && number <= WHOLE_MAX) return number;
-  throw new InvalidArgumentError(`expected a whole number from 1 to ${WHOLE_MAX}.`);
-}
+const BATCH_SIZE_MAX = 1_000_000;
+const WORKERS_MAX = 1_000;

@@ -2,7 +2,9 @@
 import { InvalidArgumentError, Option } from "commander";
 
 export function setOption(description = "override a parameter that the pipeline declares"): Option {
-  return new Option("--set <name=value>", description).argParser(setting).default(new Map());
+  return new Option("--set <name=value>", description)
+    .argParser(setting)
+    .default(new Map(), "none");
 }
 
 function setting(value: string, before: ReadonlyMap<string, string>): ReadonlyMap<string, string> {

@@ -2,6 +2,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import type { Simulation } from "../sources/simulate/simulate.js";
 import type { SimulateSummary } from "../sources/simulate/write-files.js";
+import { anyNumber } from "./numbers.js";
 
 const HELP = `
 Durations are a number and a unit: 500ms, 30s, 2m, 1h.
@@ -32,9 +33,9 @@ export function simulateCommand(): Command {
   return new Command("simulate")
     .description("write a deterministic stream of events as NDJSON files, one per partition")
     .addArgument(new Argument("<stream>", "what to simulate").choices(kinds))
-    .option("--events <n>", "records to make; duplicates come on top", number, 100_000)
-    .option("--seed <s>", "seed of the randomness", number, 1)
-    .option("--partitions <p>", "files to spread the keys over", number, 4)
+    .option("--events <n>", "records to make; duplicates come on top", anyNumber, 100_000)
+    .option("--seed <s>", "seed of the randomness", anyNumber, 1)
+    .option("--partitions <p>", "files to spread the keys over", anyNumber, 4)
     .requiredOption("--out <dir>", "directory for part-00.ndjson, part-01.ndjson, …")
     .option("--rate <n/s>", "events per second of event time", rate, 1000)
     .addOption(
@@ -42,9 +43,9 @@ export function simulateCommand(): Command {
         .argParser(instant)
         .default(Date.UTC(2025, 0, 1), "2025-01-01T00:00:00Z"),
     )
-    .option("--late <p>", "share of events 3 to 10 minutes late", number, 0)
-    .option("--duplicates <p>", "share of events sent twice, within a minute", number, 0)
-    .option("--malformed <p>", "share of records that cannot be read", number, 0)
+    .option("--late <p>", "share of events 3 to 10 minutes late", anyNumber, 0)
+    .option("--duplicates <p>", "share of events sent twice, within a minute", anyNumber, 0)
+    .option("--malformed <p>", "share of records that cannot be read", anyNumber, 0)
     .addOption(
       new Option("--out-of-order <d>", "events arrive up to this long after they happened, max 2m")
         .argParser(duration)
@@ -75,14 +76,8 @@ function text(summary: SimulateSummary): string {
   );
 }
 
-function number(value: string): number {
-  const found = value.trim() === "" ? Number.NaN : Number(value);
-  if (Number.isNaN(found)) throw new InvalidArgumentError("Give a number.");
-  return found;
-}
-
 /** "500" and "500/s" are the same. */
-const rate = (value: string): number => number(value.replace(/\/s$/, ""));
+const rate = (value: string): number => anyNumber(value.replace(/\/s$/, ""));
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 

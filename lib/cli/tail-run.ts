@@ -85,7 +85,7 @@ class Tail {
   async run(): Promise<void> {
     const { flags, offsets } = this.#options;
     const ends = new Map(offsets.map(({ partition, high }) => [partition, high]));
-    if (flags.from === undefined) await this.#showLast(flags.max ?? LAST_RECORDS);
+    if (flags.from === undefined) await this.#showLast(flags.limit ?? LAST_RECORDS);
     else {
       await this.#begin(flags.from);
       await this.#readTo(ends);
@@ -177,7 +177,7 @@ class Tail {
 
   async #show(records: readonly TailRecord[]): Promise<void> {
     const { flags, lines } = this.#options;
-    const left = (flags.max ?? Number.POSITIVE_INFINITY) - this.#shown;
+    const left = (flags.limit ?? Number.POSITIVE_INFINITY) - this.#shown;
     const some = records.slice(0, left);
     this.#shown += some.length;
     for (const line of lines(some)) {
@@ -186,7 +186,7 @@ class Tail {
   }
 
   #isDone(): boolean {
-    return this.#shown >= (this.#options.flags.max ?? Number.POSITIVE_INFINITY);
+    return this.#shown >= (this.#options.flags.limit ?? Number.POSITIVE_INFINITY);
   }
 
   #fetch(from: readonly (readonly [number, number])[], waitMs: number): Promise<FetchedRange[]> {

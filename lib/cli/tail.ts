@@ -1,11 +1,12 @@
 /** `millpond tail`: what a Kafka topic holds, read without a consumer group. */
 import { Command, InvalidArgumentError } from "commander";
+import { whole } from "./numbers.js";
 
 export interface TailFlags {
   readonly bootstrap?: string;
   readonly pipeline?: string;
   readonly from?: TailFrom;
-  readonly max?: number;
+  readonly limit?: number;
   readonly partition?: number;
   readonly json?: boolean;
   readonly follow?: boolean;
@@ -16,8 +17,10 @@ export type TailFrom =
   | { readonly kind: "offset"; readonly offset: number }
   | { readonly kind: "time"; readonly timestampMs: number };
 
+const COUNT_MAX = 999_999_999;
+
 const HELP = `
-Without --from, the last records (10, or --max). No consumer group is joined, and no offset is
+Without --from, the last records (10, or --limit). No consumer group is joined, and no offset is
 committed: reading disturbs nobody. Of transactions, what is committed is shown.
 
 A line is partition/offset, timestamp, key and value; characters that a terminal would obey are
@@ -27,8 +30,8 @@ fit is shown with the reason that it has in the table dead_letters.
 Examples:
   $ millpond tail readings
   $ millpond tail readings --pipeline pipelines/sensors.ts --follow
-  $ millpond tail readings --from 2025-01-01T00:00:00Z --max 100 --json | jq .value
-  $ millpond tail readings --partition 2 --from 1500 --max 1
+  $ millpond tail readings --from 2025-01-01T00:00:00Z --limit 100 --json | jq .value
+  $ millpond tail readings --partition 2 --from 1500 --limit 1
 
 Login comes from the environment, as in docs/dev.md.
 `;
@@ -40,8 +43,8 @@ export function tailCommand(): Command {
     .option("--bootstrap <h:p,…>", "brokers; MILLPOND_BOOTSTRAP or localhost:9092 by default")
     .option("--pipeline <file>", "decode by the stream of this pipeline")
     .option("--from <place>", "beginning, end, an offset, or an ISO time", place)
-    .option("--max <n>", "stop after so many records", whole)
-    .option("--partition <p>", "of one partition", whole)
+    .option("--limit <n>", "stop after so many records", whole(0, COUNT_MAX))
+    .option("--partition <p>", "of one partition", whole(0, COUNT_MAX))
     .option("--follow", "wait for more; Ctrl-C ends it")
     .option("--json", "a JSON object a line, with headers")
     .addHelpText("after", HELP)
@@ -61,9 +64,4 @@ function place(value: string): TailFrom {
   throw new InvalidArgumentError(
     "Give beginning, end, an offset, or an ISO time with its offset: 2025-01-01T00:00:00Z.",
   );
-}
-
-function whole(value: string): number {
-  if (/^\d{1,9}$/.test(value)) return Number(value);
-  throw new InvalidArgumentError("Give a whole number.");
 }
