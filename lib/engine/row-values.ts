@@ -32,8 +32,14 @@ export function columnFromValues(node: ColumnNode, values: readonly unknown[]): 
   return { name: node.name, type: node.type, valid: nulls === 0 ? null : valid, vector };
 }
 
+/** NaN and bigints are none in JSON. */
+function shown(value: unknown): string {
+  if (typeof value === "bigint") return `${value}n`;
+  return typeof value === "number" ? `${value}` : (JSON.stringify(value) ?? String(value));
+}
+
 function wrongValue(node: ColumnNode, value: unknown): MillpondError {
-  const found = typeof value === "bigint" ? `${value}n` : (JSON.stringify(value) ?? String(value));
+  const found = shown(value);
   const declared = `${node.type.kind}${node.nullable ? " or null" : ""}`;
   return new MillpondError(
     "DEFINITION",

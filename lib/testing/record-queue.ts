@@ -73,7 +73,8 @@ function sideBySide(values: readonly (Buffer | null)[]) {
   return { bytes: Buffer.concat(values.filter((value) => value !== null)), starts, ends };
 }
 
-function bytesOf(record: TestRecord): Buffer | null {
+/** @throws MillpondError USAGE for what is no JSON */
+export function bytesOf(record: TestRecord): Buffer | null {
   if (record === null) return null;
   if (typeof record === "string") return Buffer.from(record);
   if (record instanceof Uint8Array) return Buffer.from(record);
@@ -82,7 +83,7 @@ function bytesOf(record: TestRecord): Buffer | null {
   } catch (cause) {
     throw new MillpondError(
       "USAGE",
-      "a record sent to a test pipeline is no JSON (a bigint or a cycle is in it); give it as text",
+      "a record for a test is no JSON (a bigint or a cycle is in it); give it as text",
       { cause },
     );
   }

@@ -301,7 +301,8 @@ export class TestPipeline {
   }
 }
 
-function timeOf(time: Date | string): number {
+/** Epoch ms. Throws MillpondError USAGE for what is no time. */
+export function timeOf(time: Date | string): number {
   const found = typeof time === "string" ? Date.parse(time) : time.getTime();
   if (Number.isFinite(found)) return found;
   throw new MillpondError("USAGE", `${time} is no time; give a Date or ISO-8601 text`);

@@ -11,6 +11,7 @@ import { minutes } from "../define/durations.js";
 import { DuckDBInstance } from "../duckdb-api.js";
 import type { Column } from "../engine/batch.js";
 import { columnFromValues } from "../engine/row-values.js";
+import { MillpondError } from "../errors.js";
 import { INGEST_PARTITION } from "../runtime/object-ingest.js";
 import { referenceFiles } from "../runtime/references.js";
 import { writeAccounting } from "../sinks/duckdb.js";
@@ -25,12 +26,15 @@ import type { SimulatedLog, SimulatedRecord } from "./simulated-topic.js";
 
 /** Clocks of simulated processes differ, by less than that. */
 const CLOCKS_MS = minutes(60);
+/** In each of them the clock goes another way. */
+const CALM_RUNS_MAX = 5;
 /** Differences shown of a table. */
 const EXAMPLES_MAX = 3;
 const TEXT_COLUMNS = 96;
 
 export interface Truth {
   readonly prepared: SimulationCase;
+  readonly calm: ScheduleResult;
   /** Rows of each table, as text, sorted. */
   readonly tables: ReadonlyMap<string, readonly string[]>;
   readonly accounting: string;
@@ -41,6 +45,7 @@ export interface Truth {
  * keys of incoming objects, in which their records then lie.
  *
  * @throws Violation with the rows that differ
+ * @throws MillpondError DEFINITION when `reviseFor` is too short for an undisturbed run
  * @example
  * const truth = await truthOf(prepared, 1);
  * checkResult(truth, await runSchedule(prepared, { seed: 17 }));
@@ -50,13 +55,27 @@ export async function truthOf(
   seed: number,
   order?: readonly string[],
 ): Promise<Truth> {
-  const options = order === undefined ? {} : { order };
-  const calm = await runSchedule(prepared, { seed, odds: NO_FAULTS, ...options });
+  const options = { odds: NO_FAULTS, ...(order !== undefined && { order }) };
+  let calm = await runSchedule(prepared, { seed, ...options });
+  for (let i = 1; calm.beyondReviseEvents > 0; i++) {
+    if (i === CALM_RUNS_MAX) throw tooBrief(calm);
+    calm = await runSchedule(prepared, { seed: seed + i, ...options });
+  }
   const text = await differencesFromSql(prepared, calm);
   if (text !== "") {
     throw new Violation(`an undisturbed run is not what batch SQL makes of its records\n\n${text}`);
   }
-  return { prepared, tables: shownTables(calm.tables), accounting: shownAccounting(calm) };
+  return { prepared, calm, tables: shownTables(calm.tables), accounting: shownAccounting(calm) };
+}
+
+/** No SQL can say which events came too late by the clock. */
+function tooBrief({ beyondReviseEvents, simulatedMs }: ScheduleResult): MillpondError {
+  return new MillpondError(
+    "DEFINITION",
+    `in an undisturbed run of ${Math.ceil(simulatedMs / 1000)} s ${beyondReviseEvents} events ` +
+      "came beyond a table's reviseFor, so that results depend on time: give a longer reviseFor, " +
+      "or fewer records at a time",
+  );
 }
 
 /** Throws `Violation` with what a run's tables or accounting lack or have too much. */
