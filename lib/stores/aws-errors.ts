@@ -81,6 +81,11 @@ const ADVICE: readonly { readonly pattern: RegExp; readonly advice: string }[] =
   },
 ];
 
+/** How time passes between two attempts, ms. */
+export type Wait = (ms: number) => Promise<void>;
+
+export const realWait: Wait = (ms) => delay(ms);
+
 const RETRY_BASE_MS = 100;
 /** Refusals that speak of this transfer, not of the request. */
 const BROKEN_TRANSFER = /^(BadDigest|IncompleteBody|RequestTimeout|XAmzContentSHA256Mismatch)$/;
@@ -89,13 +94,13 @@ const BROKEN_TRANSFER = /^(BadDigest|IncompleteBody|RequestTimeout|XAmzContentSH
  * For what the SDK does not repeat by itself: a body that is a stream, a transfer that broke off or
  * arrived damaged, a 409 of S3's conditional writes. Refusals (other 4xx) are not repeated.
  */
-export async function retried<T>(work: () => Promise<T>): Promise<T> {
+export async function retried<T>(work: () => Promise<T>, wait: Wait): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await work();
     } catch (error) {
       if (isRefusal(error) || attempt >= REQUEST_ATTEMPTS_MAX) throw error;
-      await delay(RETRY_BASE_MS * 2 ** (attempt - 1) * Math.random());
+      await wait(RETRY_BASE_MS * 2 ** (attempt - 1) * Math.random());
     }
   }
 }

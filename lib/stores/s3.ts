@@ -26,7 +26,9 @@ import {
   REQUEST_ATTEMPTS_MAX,
   REQUESTS_MAX,
   RETRY_MODE,
+  realWait,
   retried,
+  type Wait,
 } from "./aws-errors.js";
 import { Gate } from "./gate.js";
 import { checkKey, compareKeys } from "./keys.js";
@@ -83,11 +85,13 @@ export interface StoredFile {
 export class S3Bucket {
   readonly name: string;
   readonly #client: S3Client;
+  readonly #wait: Wait;
   readonly #gate = new Gate(REQUESTS_MAX);
 
-  constructor(name: string, client: S3Client = s3Client()) {
+  constructor(name: string, client: S3Client = s3Client(), wait: Wait = realWait) {
     this.name = name;
     this.#client = client;
+    this.#wait = wait;
   }
 
   /** The new ETag; null when the condition does not hold, and nothing was written. */
@@ -111,7 +115,7 @@ export class S3Bucket {
           }),
         );
       try {
-        return (await retried(put)).ETag ?? "";
+        return (await retried(put, this.#wait)).ETag ?? "";
       } catch (error) {
         if (condition === null || !isUnmet(error)) throw error;
         return this.#ownWrite(key, writeId);
@@ -163,7 +167,7 @@ export class S3Bucket {
         return await retried(async () => {
           const { Body } = await this.#client.send(new GetObjectCommand(command));
           return Body === undefined ? new Uint8Array() : await Body.transformToByteArray();
-        });
+        }, this.#wait);
       } catch (error) {
         if (isUnmet(error)) return null;
         throw error;
@@ -201,7 +205,7 @@ export class S3Bucket {
 
   async #ifThere<T>(read: () => Promise<T>): Promise<T | null> {
     try {
-      return await retried(read);
+      return await retried(read, this.#wait);
     } catch (error) {
       if (error instanceof NoSuchKey) return null;
       throw error;

@@ -8,6 +8,7 @@ export const FAULT_KINDS = [
   "write applied, reply lost",
   "write applied after the caller gave up",
   "write repeated by the client",
+  "conditional put answered 409",
   "reply late",
   "call stalled",
   "processor killed",
@@ -44,6 +45,7 @@ export const FAULT_KINDS = [
 
 /** What nobody draws: it comes of the others, and is counted when it does. */
 export const SEEN_KINDS = [
+  "conditional put answered 412",
   "records stayed in Kafka at a bound",
   "processor answered when nobody waited any more",
   "thawed environment had a stale copy",
@@ -68,6 +70,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "write applied, reply lost": 0.05,
   "write applied after the caller gave up": 0.04,
   "write repeated by the client": 0.04,
+  "conditional put answered 409": 0.1,
   "reply late": 0.3,
   "call stalled": 0.03,
   "processor killed": 0.05,

@@ -26,7 +26,7 @@ import {
   SimulatedTables,
   sinksOf,
 } from "./simulated-sink.js";
-import { SimulatedStores } from "./simulated-stores.js";
+import { type ObjectsOver, SimulatedStores } from "./simulated-stores.js";
 import { PartitionFeed, type PreparedLog } from "./simulated-topic.js";
 import { SinkFleet } from "./sink-fleet.js";
 import { inWorld, type SimulatedProcess, World } from "./world.js";
@@ -70,6 +70,8 @@ export interface ScheduleOptions {
   readonly trace?: (line: string) => void;
   /** Keys of the objects in the order in which they are notified; that of the case if left out. */
   readonly order?: readonly string[];
+  /** In place of the simulated object store, over the same objects. */
+  readonly objectsOver?: ObjectsOver;
   /** Sinks of other kinds beside the simulated ones. */
   readonly moreSinks?: MoreSinks;
 }
@@ -157,7 +159,10 @@ class Schedule {
     this.#prepared = prepared;
     // Small ones make state move to objects, and the publisher's too.
     const payloadBytesMax = random.pick([64, 500, 4_096, 64 * 1024]);
-    this.#stores = new SimulatedStores(world, { payloadBytesMax });
+    this.#stores = new SimulatedStores(world, {
+      payloadBytesMax,
+      objectsOver: options.objectsOver,
+    });
     this.#results = simulatedResults(random, runtime.definition);
     this.#isTight = world.strikes("bounds are tight");
     const bounds = this.#isTight ? random.pick(TIGHT_BOUNDS) : PARTITION_BOUNDS;

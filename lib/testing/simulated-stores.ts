@@ -14,6 +14,13 @@ export interface StoreMonitor {
   deleted(key: string): void;
 }
 
+/** Another store of the same objects, as one process sees it. */
+export type ObjectsOver = (
+  world: World,
+  process: SimulatedProcess,
+  stores: SimulatedStores,
+) => ObjectStore;
+
 export class SimulatedStores {
   readonly objects = new Map<string, Uint8Array>();
   /** Ids of the items that were written, in order: what the state table's stream tells of. */
@@ -21,16 +28,22 @@ export class SimulatedStores {
   readonly #items = new Map<string, CheckpointItem>();
   readonly #world: World;
   readonly #payloadBytesMax: number;
+  readonly #objectsOver: ObjectsOver | null;
   monitor: StoreMonitor | null = null;
 
-  constructor(world: World, options: { readonly payloadBytesMax: number }) {
+  constructor(
+    world: World,
+    options: { readonly payloadBytesMax: number; readonly objectsOver?: ObjectsOver | undefined },
+  ) {
     this.#world = world;
+    this.#objectsOver = options.objectsOver ?? null;
     this.#payloadBytesMax = options.payloadBytesMax;
   }
 
   /** As one process sees them. */
   of(process: SimulatedProcess): { checkpoints: CheckpointStore; objects: ObjectStore } {
-    return { checkpoints: this.#checkpointsOf(process), objects: this.#objectsOf(process) };
+    const objects = this.#objectsOver?.(this.#world, process, this) ?? this.#objectsOf(process);
+    return { checkpoints: this.#checkpointsOf(process), objects };
   }
 
   /** At once, without the world: for checks. */
@@ -92,7 +105,7 @@ export class SimulatedStores {
     return {
       putIfAbsent: (key, bytes) => {
         const copy = bytes.slice();
-        const apply = () => this.#put(key, copy);
+        const apply = () => this.put(key, copy);
         return world.call(process, { what: `put ${key}`, isWrite: true, apply });
       },
       get: (key) =>
@@ -105,10 +118,7 @@ export class SimulatedStores {
         world.call(process, {
           what: `delete ${key}`,
           isWrite: true,
-          apply: () => {
-            this.objects.delete(key);
-            this.monitor?.deleted(key);
-          },
+          apply: () => this.delete(key),
         }),
       list: (prefix) =>
         world.call(process, {
@@ -119,7 +129,13 @@ export class SimulatedStores {
     };
   }
 
-  #put(key: string, bytes: Uint8Array): "created" | "exists" {
+  delete(key: string): void {
+    this.objects.delete(key);
+    this.monitor?.deleted(key);
+  }
+
+  /** At once, without the world, as `delete` is. */
+  put(key: string, bytes: Uint8Array): "created" | "exists" {
     const before = this.objects.get(key);
     this.monitor?.put(key, bytes, before);
     if (before !== undefined) return "exists";

@@ -2,9 +2,13 @@
 import type { FaultCounts } from "../../lib/testing/faults.js";
 import { runSchedule, type ScheduleResult } from "../../lib/testing/schedule.js";
 import { checkResult, type KnownCase, knownCase } from "./oracle.js";
+import { s3Objects } from "./s3.js";
 
 /** The truth about a case takes as long as some twenty schedules: so many share one. */
 export const SEEDS_PER_CASE = 250;
+
+/** Each so-manieth runs over the real S3 store: it takes twice as long. */
+const SEEDS_PER_S3 = 8;
 
 export const caseNumber = (seed: number) => Math.floor(seed / SEEDS_PER_CASE);
 
@@ -43,7 +47,12 @@ export class SeedRunner {
     tally.schedules += 1;
     try {
       const known = await this.#case(caseNumber(seed));
-      const result = await runSchedule(known.prepared, { seed, ...(trace && { trace }) });
+      const objects = seed % SEEDS_PER_S3 === 0 ? { objectsOver: s3Objects } : {};
+      const result = await runSchedule(known.prepared, {
+        seed,
+        ...objects,
+        ...(trace && { trace }),
+      });
       for (const [kind, count] of result.faults) {
         tally.faults.set(kind, (tally.faults.get(kind) ?? 0) + count);
       }
