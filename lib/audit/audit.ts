@@ -13,7 +13,7 @@ import { runBatch } from "./batch.js";
 import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
 import { agreesSql, differencesSql } from "./compare-sql.js";
 import { explain, keyOf, recomputedColumns } from "./explain.js";
-import type { AuditPlace } from "./place.js";
+import type { AuditPlace, PublishedCopy, ReadPartition } from "./published.js";
 import { rowsOf } from "./rows.js";
 import { tolerancesOf } from "./tolerances.js";
 
@@ -39,13 +39,18 @@ export interface AuditReport {
   /** In bronze. */
   readonly records: number;
   readonly partitions: number;
+  /** Every table in each place that has it. */
   readonly tables: readonly AuditedTable[];
   /** Tables that were not held against anything, and why. */
   readonly skipped: readonly { readonly table: string; readonly reason: string }[];
+  /** Places whose tables were not read, and why. */
+  readonly unread: AuditPlace["unread"];
 }
 
 export interface AuditedTable {
   readonly table: string;
+  /** Where these rows are, in words. */
+  readonly place: string;
   /** Published ones. */
   readonly rows: number;
   /** Published rows that are not as recomputed, that should not be there, and that are lacking. */
@@ -88,31 +93,37 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     batchSteps(definition, source, tables),
     options.functions ?? new Map(),
   );
-  const passed = place.passed ?? (await passedInBronze(connection, definition));
-  const hasAccounting = place.published.has("accounting");
+  const partitions = await bronzePartitions(place);
+  const known = {
+    passed: place.passed ?? (await passedInBronze(connection, definition)),
+    accounting: accountingOf(place),
+    left: skipped.map(({ table }) => table),
+    hasRepeats: partitions.some(({ rows, records }) => rows !== records),
+  };
   const audited: AuditedTable[] = [];
   const unpublished: { table: string; reason: string }[] = [];
   for (const layout of layouts) {
-    if (skipped.some(({ table }) => table === layout.name)) continue;
-    if (!place.published.has(layout.name)) {
-      unpublished.push({ table: layout.name, reason: "is in no sink that an audit can read" });
-      continue;
-    }
+    if (known.left.includes(layout.name)) continue;
     const table = definition.tables.find(({ name }) => name === layout.name);
-    const left = skipped.map((one) => one.table);
-    audited.push(await auditTable(place, options, { layout, table, passed, hasAccounting, left }));
+    const copies = place.copies.filter(({ tables }) => tables.has(layout.name));
+    for (const copy of copies) {
+      audited.push(await auditTable(place, options, { ...known, layout, table, copy }));
+    }
+    if (copies.length > 0) continue;
+    unpublished.push({ table: layout.name, reason: "is in no sink that an audit can read" });
   }
   if (audited.length === 0) throw nothingAudited([...skipped, ...unpublished]);
   const isWhole = options.table === undefined && skipped.length === 0;
-  const everything = options.fromMs === undefined && options.toMs === undefined;
-  if (isWhole && everything && hasAccounting) {
-    audited.push(await auditAccounting(connection, definition));
+  if (isWhole && options.fromMs === undefined && options.toMs === undefined) {
+    for (const copy of place.copies) {
+      if (copy.accounting.kind === "old") {
+        const reason = "is of an earlier publication: a run is at work, or was stopped on its way";
+        unpublished.push({ table: "accounting", reason });
+      } else if (copy.accounting.kind !== "none") {
+        audited.push(await auditAccounting(connection, definition, copy));
+      }
+    }
   }
-  if (isWhole && everything && place.isAccountingOld) {
-    const reason = "is of an earlier publication: a run is at work, or was stopped on its way";
-    unpublished.push({ table: "accounting", reason });
-  }
-  const partitions = await bronzePartitions(place);
   const bronze = auditBronze(partitions, place.read ?? []);
   // Only then is it news: what is said of the others is said of it too.
   if (!isEqual(bronze)) audited.push(bronze);
@@ -123,7 +134,16 @@ export async function audit(place: AuditPlace, options: AuditOptions): Promise<A
     partitions: partitions.length,
     tables: audited,
     skipped: [...skipped, ...unpublished],
+    unread: place.unread,
   };
+}
+
+/** Something to select the sums of all records from, where any place has them. */
+function accountingOf({ copies }: AuditPlace): string | null {
+  const [found] = copies.flatMap(({ accounting }) =>
+    accounting.kind === "there" ? [accounting.from] : [],
+  );
+  return found ?? null;
 }
 
 interface BronzeCounts {
@@ -149,7 +169,7 @@ async function bronzePartitions({ connection, bronze }: AuditPlace): Promise<Bro
 }
 
 /** Whether each record that was read is there, and once: also those that no table has. */
-function auditBronze(found: readonly BronzeCounts[], read: AuditPlace["read"] & {}): AuditedTable {
+function auditBronze(found: readonly BronzeCounts[], read: readonly ReadPartition[]): AuditedTable {
   const facts = new Map(found.map((one) => [`${one.topic}/${one.partition}`, one]));
   for (const { topic, partition } of read) {
     const name = `${topic}/${partition}`;
@@ -172,7 +192,7 @@ function auditBronze(found: readonly BronzeCounts[], read: AuditPlace["read"] & 
   });
   const rows = found.reduce((sum, one) => sum + one.rows, 0);
   const counts = { different: differences.length, extra: 0, missing: 0, open: 0 };
-  return { table: "bronze", rows, ...counts, differences };
+  return { table: "bronze", place: "lake", rows, ...counts, differences };
 }
 
 function nothingAudited(skipped: AuditReport["skipped"]): MillpondError {
@@ -234,8 +254,12 @@ async function passedInBronze(
 interface TableFacts {
   readonly layout: TableLayout;
   readonly table: TableNode | undefined;
+  readonly copy: PublishedCopy;
   readonly passed: ReadonlyMap<string, number>;
-  readonly hasAccounting: boolean;
+  /** Something to select the sums of all records from. */
+  readonly accounting: string | null;
+  /** Bronze has records twice. */
+  readonly hasRepeats: boolean;
   /** Tables that could not be recomputed, whose late events are not expected either. */
   readonly left: readonly string[];
 }
@@ -246,10 +270,10 @@ async function auditTable(
   facts: TableFacts,
 ): Promise<AuditedTable> {
   const { connection } = place;
-  const { layout, table } = facts;
+  const { layout, table, copy } = facts;
   const key = keyOf(layout);
   const columns = recomputedColumns(layout);
-  const published = `(SELECT * FROM published.${quoteName(layout.name)}
+  const published = `(SELECT * FROM ${copy.tables.get(layout.name)}
     WHERE ${conditions(options, facts, "published")})`;
   const own = `(SELECT ${table?.shape.kind === "rows" ? rowsColumns(layout) : "*"}
     FROM main.${quoteName(layout.name)})`;
@@ -257,8 +281,7 @@ async function auditTable(
   const keys = key.map(quoteName).join(", ");
   const [repeated] = await rowsOf(
     connection,
-    `SELECT count(*) AS n FROM (SELECT 1 FROM ${published} GROUP BY ${keys} HAVING count(*) > 1
-      UNION ALL SELECT 1 FROM ${right} GROUP BY ${keys} HAVING count(*) > 1)`,
+    `SELECT count(*) AS n FROM (SELECT 1 FROM ${published} GROUP BY ${keys} HAVING count(*) > 1)`,
   );
   const comparison = differencesSql({
     left: published,
@@ -267,9 +290,10 @@ async function auditTable(
     columns,
     tolerances: table === undefined ? {} : tolerancesOf(table),
     carried: isRevised(layout) ? ["__settled"] : [],
-    repeats: Number(repeated!.n) > 0,
+    repeats: facts.hasRepeats || Number(repeated!.n) > 0,
   });
-  const differences = `work.${quoteName(`differences_${layout.name}`)}`;
+  const at = place.copies.indexOf(copy);
+  const differences = `work.${quoteName(`differences_${at}_${layout.name}`)}`;
   const isDue = place.flushed ? "true" : isDueSql(place, layout, facts);
   await connection.run(`CREATE TABLE ${differences} AS
     SELECT *, ${isDue} AS due FROM (${comparison})`);
@@ -288,7 +312,7 @@ async function auditTable(
     missing: Number(row!.missing),
     open: Number(row!.open),
   };
-  const audited = { table: layout.name, ...counts, differences: [] };
+  const audited = { table: layout.name, place: copy.place, ...counts, differences: [] };
   if (isEqual(audited)) return audited;
   const found = await examples(connection, options, { ...facts, key, columns }, differences);
   return { ...audited, differences: found };
@@ -328,11 +352,11 @@ function isDueSql(
     const closed = `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
     return `(${closed} OR (kind = 'extra' AND NOT ${withinSessionSql(layout)}))`;
   }
-  // What a window counts it goes on counting: a row that nothing explains will not be explained.
-  const starts = pending?.get(layout.name) ?? [];
+  const starts = pending.get(layout.name) ?? [];
   const isPending = starts.length === 0 ? "false" : `epoch_ms(k0) IN (${starts.join(", ")})`;
-  const isSettled = pending === null ? "false" : `coalesce(__settled, false) AND NOT ${isPending}`;
-  return `(${end} <= ${ms} OR kind = 'extra' OR (kind = 'different' AND ${isSettled}))`;
+  const isSettled = `coalesce(__settled, false) AND NOT ${isPending}`;
+  // What a window counts it goes on counting: a row that nothing explains will not be explained.
+  return `(kind = 'extra' OR (${isSettled} AND (kind = 'different' OR ${end} <= ${ms})))`;
 }
 
 /** A session that was published open lies within what became of it. */
@@ -390,7 +414,7 @@ async function examples(
         differences,
         rowid,
         kind,
-        hasAccounting: facts.hasAccounting,
+        accounting: facts.accounting,
       }),
     });
   }
@@ -416,6 +440,7 @@ export function textSql(sql: string, kind: string | undefined): string {
 async function auditAccounting(
   connection: DuckDBConnection,
   definition: PipelineDefinition,
+  { place, accounting }: PublishedCopy,
 ): Promise<AuditedTable> {
   const names = ["records", "events", "dead_letters", "counted", "late", "duplicates"];
   const reasons = await rowsOf(
@@ -427,7 +452,8 @@ async function auditAccounting(
   const rowTables = new Set(
     definition.tables.filter(({ shape }) => shape.kind === "rows").map(({ name }) => name),
   );
-  const published = await rowsOf(connection, "SELECT * FROM published.accounting");
+  const isThere = accounting.kind === "there";
+  const published = isThere ? await rowsOf(connection, `FROM ${accounting.from}`) : [];
   const recomputed = await rowsOf(connection, accountingSql(definition));
   const differences: Difference[] = [];
   for (const right of recomputed) {
@@ -452,9 +478,11 @@ async function auditAccounting(
     if (columns.length === 0) continue;
     const key = ["kind", "name"].map((column) => ({ column, value: String(right[column]) }));
     const explanation = "the sums of all partitions, as the last run left them";
-    differences.push({ kind: "different", key, columns, explanation });
+    const kind = left === undefined ? "missing" : "different";
+    differences.push({ kind, key, columns, explanation });
   }
-  const { length: different } = differences;
+  const missing = differences.filter(({ kind }) => kind === "missing").length;
+  const different = differences.length - missing;
   const expected = recomputed.map(({ kind, name }) => `${kind} ${name}`);
   for (const { kind, name } of published) {
     const at = expected.indexOf(`${kind} ${name}`);
@@ -470,10 +498,11 @@ async function auditAccounting(
   }
   return {
     table: "accounting",
+    place,
     rows: published.length,
     different,
-    extra: differences.length - different,
-    missing: 0,
+    extra: differences.length - different - missing,
+    missing,
     open: 0,
     differences,
   };

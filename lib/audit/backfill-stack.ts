@@ -30,7 +30,7 @@ import type { DatabaseStorage } from "../sinks/database-snapshot.js";
 import type { Stores } from "../stores/open-stores.js";
 import { type AuditReport, audit } from "./audit.js";
 import { bronzeSource, kafkaBronzeSource } from "./bronze-source.js";
-import { type BronzePlace, openBronze, openBucket } from "./place.js";
+import { type BronzePlace, openBronze, openBucket } from "./bucket-place.js";
 import { rowsOf } from "./rows.js";
 
 export interface StackBackfillOptions {

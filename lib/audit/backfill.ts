@@ -9,10 +9,11 @@ import * as path from "node:path";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
-import { type StoredPartition, storedPartitions } from "../runtime/inspect-data.js";
+import { publisherState, type StoredPartition, storedPartitions } from "../runtime/inspect-data.js";
 import {
   DATA_FOLDER,
   lockOutput,
+  type Manifest,
   noResults,
   type OutputPaths,
   outputPaths,
@@ -33,7 +34,16 @@ import { FileCheckpointStore } from "../stores/files.js";
 import { type AuditReport, audit } from "./audit.js";
 import { notProven } from "./backfill-stack.js";
 import { type BronzePartition, bronzeSource } from "./bronze-source.js";
-import { type AuditPlace, openData } from "./place.js";
+import { openData } from "./place.js";
+import type { AuditPlace } from "./published.js";
+import {
+  hasServers,
+  nameOutput,
+  placeServers,
+  prepareServers,
+  refuseServers,
+  stagedDefinition,
+} from "./rebuilt-servers.js";
 
 export interface BackfillOptions {
   readonly pipeline: Pipeline;
@@ -52,7 +62,8 @@ export type BackfillReport =
   | { readonly kind: "done"; readonly run: RunReport; readonly audit: AuditReport };
 
 /**
- * Throws `MillpondError`, and then the output is what it was: "USAGE" without results or bronze,
+ * Throws `MillpondError`, and then the output is what it was (or, of a server that was not reached
+ * in the last step, gets there with the next run): "USAGE" without results or bronze,
  * "OUTPUT" where the change can't be made from bronze, "CONFLICT" while a run writes, "INVARIANT"
  * when the rebuilt tables are not what batch SQL says.
  */
@@ -68,21 +79,41 @@ export async function backfill(options: BackfillOptions): Promise<BackfillReport
     const manifest = readManifest(before);
     if (manifest === null) throw noResults(out);
     removeUnnamed(before);
+    const { definition } = pipeline;
+    const env = process.env;
+    if (hasServers(definition)) {
+      // What an earlier backfill had put in place here, and was killed before it was there as well.
+      await placeServers(manifest.definition, await outputOf(before, manifest), env);
+    }
     if (manifest.definitionHash === hash) return { kind: "current" };
-    refuseUnfit(manifest.definition, pipeline.definition);
+    refuseUnfit(manifest.definition, definition);
+    await prepareServers(definition, await outputOf(before, manifest), env);
     const after = pathsIn(before.dir, `data-${randomBytes(6).toString("hex")}`);
     const run = await rebuild(options, before, after);
     if (run.aborted) {
       removeData(after);
       return { kind: "aborted" };
     }
-    const audited = await prove(pipeline, hash, after);
-    writeManifest(after, pipeline.definition, hash);
+    const output = await outputOf(after, { definition, definitionHash: hash });
+    const filled = await stagedDefinition(definition);
+    await nameOutput(filled, output, env);
+    const audited = await prove(pipeline, filled, hash, after);
+    // From here on the new results stand; on servers, once someone opens their sink.
+    writeManifest(after, definition, hash);
+    await placeServers(definition, output, env);
     removeData(before);
     return { kind: "done", run, audit: audited };
   } finally {
     lock.release();
   }
+}
+
+/** The name under which sinks on servers know the data. */
+async function outputOf(
+  paths: OutputPaths,
+  manifest: Pick<Manifest, "definition" | "definitionHash">,
+): Promise<string> {
+  return (await publisherState(paths, manifest)).output;
 }
 
 /** Folders of backfills that were cut off, or of data that one has replaced. */
@@ -111,23 +142,15 @@ function refuseUnfit(before: PipelineDefinition, after: PipelineDefinition): voi
       `the output belongs to pipeline "${before.name}", not "${after.name}": give its own --out`,
     );
   }
-  const remote = [...before.sinks, ...after.sinks].find(
-    ({ kind }) => kind !== "lake" && kind !== "duckdb",
-  );
-  if (remote !== undefined) {
-    throw new MillpondError(
-      "OUTPUT",
-      `the ${remote.kind} sink keeps its own progress and old rows, which a backfill does not ` +
-        "change: process the input again into a new --out, with a new place for that sink",
-    );
-  }
+  refuseServers(after);
   const names = new Set(after.streams.map(({ name }) => name));
   const removed = before.streams.find(({ name }) => !names.has(name));
   if (removed !== undefined) {
     throw new MillpondError(
       "OUTPUT",
-      `the new definition has no stream "${removed.name}", so its records would be lost: keep it ` +
-        "in the definition, with a row table or none of its events counted",
+      `no table of the new definition reads stream "${removed.name}", whose records are in bronze ` +
+        "and would be lost: keep a table that reads it (one that none of its events passes: " +
+        `${removed.name}.filter((e) => e.${removed.eventTime}.isNull()).rows())`,
     );
   }
   if (!after.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
@@ -158,7 +181,7 @@ async function rebuild(
     keepReferences(options.pipeline, after.references);
     const { definition } = options.pipeline;
     const hash = definitionHash(definition, references.hashes);
-    const to = localPlace(after, definition, hash);
+    const to = localPlace(after, await stagedDefinition(definition), hash);
     return await runSources(options, to, references, hash, sources);
   } finally {
     await place.close();
@@ -210,8 +233,13 @@ async function copyOtherItems(
 }
 
 /** Nothing is published that batch SQL does not agree with. */
-async function prove(pipeline: Pipeline, hash: string, after: OutputPaths): Promise<AuditReport> {
-  const { definition, functions } = pipeline;
+async function prove(
+  pipeline: Pipeline,
+  definition: PipelineDefinition,
+  hash: string,
+  after: OutputPaths,
+): Promise<AuditReport> {
+  const { functions } = pipeline;
   const place = await openData(after, { definition, definitionHash: hash });
   try {
     const references = referenceFiles(pipeline);

@@ -14,7 +14,7 @@ import { runBatch } from "./batch.js";
 import { batchSteps } from "./batch-sql.js";
 import { differencesSql } from "./compare-sql.js";
 import { keyOf, recomputedColumns } from "./explain.js";
-import type { AuditPlace } from "./place.js";
+import type { AuditPlace } from "./published.js";
 import { type Cells, rowsOf } from "./rows.js";
 
 export interface DiffReport {

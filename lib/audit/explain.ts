@@ -27,8 +27,8 @@ export interface Explained {
   readonly differences: string;
   readonly rowid: string;
   readonly kind: string;
-  /** Whether schema `published` has the accounting. */
-  readonly hasAccounting: boolean;
+  /** Something to select the sums of all records from. */
+  readonly accounting: string | null;
 }
 
 /** In words, beginning with the offset where there is one. */
@@ -208,10 +208,10 @@ async function tried(
  */
 async function firstGap(
   connection: DuckDBConnection,
-  { definition, hasAccounting }: Explained,
+  { definition, accounting }: Explained,
   table: TableNode,
 ): Promise<string | null> {
-  if (!hasAccounting) return null;
+  if (accounting === null) return null;
   const { name } = streamOf(definition, table);
   const [gap] = await rowsOf(
     connection,
@@ -220,7 +220,7 @@ async function firstGap(
     SELECT p, o FROM (
       SELECT p, o + 1 AS o, lead(o) OVER (PARTITION BY p ORDER BY o) AS next FROM records)
     WHERE next > o AND (SELECT count(*) FROM records) < (SELECT max(records)
-      FROM published.accounting WHERE kind = 'stream' AND name = ${quoteText(name)})
+      FROM ${accounting} WHERE kind = 'stream' AND name = ${quoteText(name)})
     ORDER BY p, o LIMIT 1`,
   );
   return gap === undefined ? null : `${name}-${gap.p} offset ${gap.o}`;

@@ -1,7 +1,7 @@
 /** `millpond audit`: recomputes tables from the raw records in batch SQL, and compares. */
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { AuditReport } from "../audit/audit.js";
-import type { AuditPlace } from "../audit/place.js";
+import type { AuditPlace } from "../audit/published.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
@@ -26,6 +26,9 @@ Every record that was read is in bronze. The audit turns the definition into bat
 which nothing of the stream processor takes part in, runs that in DuckDB, and holds the published
 tables against its result: each row must be equal (doubles within 1e-9 relative, sketches within
 their stated error). What differs is shown side by side, with the offset that explains it.
+
+Each copy is held against it: the lake, the DuckDB database, and PostgreSQL, when the pipeline has
+that sink and DATABASE_URL or PGHOST names the server.
 
 The pipeline's file is needed for tables that run a map function, and with --s3.
 
@@ -109,15 +112,18 @@ async function subjectOf(pipeline: Pipeline | undefined, flags: AuditFlags): Pro
       "with --s3 the audit needs the pipeline's file: millpond audit <pipeline.ts> --s3 …",
     );
   }
-  const { referenceFiles } = await import("../runtime/references.js");
-  const { openBucket } = await import("../audit/place.js");
+  const { loadReferences, referenceFiles } = await import("../runtime/references.js");
+  const { openBucket } = await import("../audit/bucket-place.js");
   const { databaseAt } = await import("./query-bucket.js");
   const { definition, functions } = pipeline;
+  const { hashes } = await loadReferences(pipeline);
+  const claim = { definitionHash: definitionHash(definition, hashes), env: process.env };
   return {
     definition,
     functions,
     references: referenceFiles(pipeline),
-    open: async () => openBucket(await databaseAt(flags.s3 ?? "", definition.name), definition),
+    open: async () =>
+      openBucket(await databaseAt(flags.s3 ?? "", definition.name), definition, claim),
   };
 }
 
@@ -132,7 +138,7 @@ async function localSubject(pipeline: Pipeline | undefined, out: string): Promis
   if (manifest === null) throw noResults(out);
   const { definition } = manifest;
   const kept = keptReferences(definition, paths.references);
-  const open = () => openOutput(out);
+  const open = () => openOutput(out, process.env);
   if (pipeline === undefined) {
     const lacks = definition.references.find(({ name }) => !kept.has(name));
     if (lacks === undefined) return { definition, references: kept, functions: undefined, open };

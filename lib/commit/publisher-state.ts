@@ -103,6 +103,32 @@ export function referencedKeys(state: PublisherState): Set<string> {
   return keys;
 }
 
+/** How far published rows are, for whoever holds them against the raw records. */
+export interface Standing {
+  readonly definitionHash: string;
+  /** As in the publisher's state. */
+  readonly output: string;
+  /** The publications that it is of end with this one. */
+  readonly sequence: number;
+  /** Per stream: windows that end by then (epoch ms) are published, but those in `pending`. */
+  readonly watermarks: Readonly<Record<string, number | null>>;
+  /** Per table, starts of windows whose published rows lack something that came since. */
+  readonly pending: Readonly<Record<string, readonly number[]>>;
+  /** What stood open was published too, and nothing came since. */
+  readonly flushed: boolean;
+}
+
+/** `flushed`: of all partitions, and everything of them was taken. */
+export function standingOf(state: PublisherState, flushed: boolean): Standing {
+  const { definitionHash, output, sequence, watermarks, windows } = state;
+  const pending = Object.entries(windows).map(([table, entries]) => {
+    return [table, entries.filter(({ dirty }) => dirty).map(({ start }) => start)] as const;
+  });
+  const isWhole = flushed && pending.every(([, starts]) => starts.length === 0);
+  const stands = { definitionHash, output, sequence, watermarks, flushed: isWhole };
+  return { ...stands, pending: Object.fromEntries(pending) };
+}
+
 /** Of a stored publisher item, the last outbox entry taken from partition `id`; 0 for none. */
 export function takenFrom(attributes: Readonly<Record<string, unknown>>, id: string): number {
   const { taken } = attributes;

@@ -105,6 +105,14 @@ export async function publisherState(
   paths: OutputPaths,
   manifest: Pick<Manifest, "definition" | "definitionHash">,
 ): Promise<PublisherState> {
+  return (await loadedPublisher(paths, manifest)).state;
+}
+
+/** To read what it has, not to publish. */
+export async function loadedPublisher(
+  paths: OutputPaths,
+  manifest: Pick<Manifest, "definition" | "definitionHash">,
+): Promise<Publisher> {
   const publisher = new Publisher({
     checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
@@ -113,7 +121,7 @@ export async function publisherState(
     programs: [],
   });
   await publisher.load();
-  return publisher.state;
+  return publisher;
 }
 
 function inspected(stored: StoredPartition, latenessMs: number): InspectedPartition {

@@ -4,6 +4,7 @@
  */
 import * as path from "node:path";
 import type { Publisher } from "../commit/publisher.js";
+import type { Standing } from "../commit/publisher-state.js";
 import { type PipelineDefinition, type SinkNode, takesBronze } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { DatabaseSnapshot, type DatabaseStorage } from "../sinks/database-snapshot.js";
@@ -37,6 +38,7 @@ export interface ResultsState {
   readonly sequence: number;
   /** Null while a backlog is taken: the numbers add up again at its end. */
   readonly accounting: readonly AccountingRow[] | null;
+  readonly standing: Standing;
 }
 
 export interface RunSinks {
@@ -81,7 +83,7 @@ export function storePlaces(
  * @example
  * const sinks = makeSinks(definition, places, definitionHash, process.env);
  * const sequence = await applySinks(sinks, publisher);
- * await sinks.complete({ sequence, accounting });
+ * await sinks.complete({ sequence, accounting, standing });
  */
 export function makeSinks(
   definition: PipelineDefinition,
@@ -168,8 +170,8 @@ function bucketSinks(
     own: [lake],
     stayOpen: true,
     remote: [],
-    async complete({ sequence, accounting }) {
-      await snapshot.publish({ sequence, accounting, tables: lake.tables() });
+    async complete(state) {
+      await snapshot.publish({ ...state, tables: lake.tables() });
     },
     sweep: () => lake.vacuum(),
     close: () => closeAll([lake]),

@@ -8,7 +8,7 @@ import { fromItem } from "../commit/checkpoint.js";
 import { checkDefinition, PartitionCommitter } from "../commit/committer.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { type PartitionFacts, Publisher } from "../commit/publisher.js";
-import { referencedKeys } from "../commit/publisher-state.js";
+import { referencedKeys, standingOf } from "../commit/publisher-state.js";
 import type { PipelineDefinition, TableNode } from "../define/definition.js";
 import type { StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
@@ -376,7 +376,9 @@ export class SinkRounds {
     const state = JSON.stringify([sequence, accounting]);
     const isRecent = Date.now() - this.#completedAtMs < LOOK_AGAIN_MS;
     if (state === this.#completed && isRecent && !flush) return;
-    await this.#options.sinks.complete({ sequence, accounting });
+    const isFlushed = facts?.every(({ checkpoint }) => metaOf(checkpoint!).flushed) ?? false;
+    const standing = standingOf(this.#publisher.state, isFlushed);
+    await this.#options.sinks.complete({ sequence, accounting, standing });
     this.#completed = state;
     this.#completedAtMs = Date.now();
   }

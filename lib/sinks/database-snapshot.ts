@@ -63,6 +63,8 @@ export interface SnapshotContent {
   readonly tables: readonly LakeTableState[];
   /** Null: as the database has it. */
   readonly accounting: Accounting["rows"] | null;
+  /** How far the rows are, as JSON in the database; what it says is between publisher and audit. */
+  readonly standing?: object;
 }
 
 /** What orders databases of one pipeline; each number only grows. */
@@ -186,6 +188,7 @@ export class DatabaseSnapshot {
       const before = current.file === null ? new Map() : await filesBefore(database);
       await database.transaction(async () => {
         await writeProgress(database, pipeline, versionOf(content));
+        await writeStanding(database, content);
         for (const table of content.tables) {
           const name = table.layout.name;
           const isHeld = held.has(name) && isSmall(table);
@@ -242,6 +245,17 @@ async function writeProgress(
   await database.run(
     "CREATE TABLE millpond.files (table_name VARCHAR, uri VARCHAR, bytes BIGINT, held BOOLEAN)",
   );
+}
+
+async function writeStanding(
+  database: Database,
+  { standing, accounting }: SnapshotContent,
+): Promise<void> {
+  if (standing === undefined) return;
+  const text = quoteText(JSON.stringify(standing));
+  // An accounting that was copied from the database before is of an earlier publication.
+  await database.run(`CREATE TABLE millpond.standing AS
+    SELECT ${text} AS standing, ${accounting !== null} AS is_accounted`);
 }
 
 /** Of the tables that the database held before: which files they were made of. */

@@ -198,14 +198,14 @@ async function auditOf(
     await writeAccounting(connection, { rows: accounting });
     await connection.run("USE memory");
     await fill(connection, "memory", BRONZE, records);
-    const published = new Set([...tables.keys(), "accounting"]);
-    const everything = {
-      passed: new Map(),
-      pending: null,
-      flushed: true,
-      isAccountingOld: false,
-    };
-    const place = { connection, instance, bronze: BRONZE.name, published, read: null, close };
+    const relation = (name: string) => `published.main.${quoteName(name)}`;
+    const copy = {
+      place: "the run",
+      tables: new Map([...tables.keys()].map((name) => [name, relation(name)])),
+      accounting: { kind: "there", from: relation("accounting") },
+    } as const;
+    const everything = { passed: new Map(), pending: new Map(), flushed: true, unread: [] };
+    const place = { connection, instance, bronze: BRONZE.name, copies: [copy], read: null, close };
     const references = referenceFiles(pipeline);
     const options = { definition, functions, references, examples: EXAMPLES_MAX };
     return await audit({ ...place, ...everything }, options);

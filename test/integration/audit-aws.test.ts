@@ -2,7 +2,7 @@
 import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit } from "../../lib/audit/audit.js";
-import { openBucket } from "../../lib/audit/place.js";
+import { openBucket } from "../../lib/audit/bucket-place.js";
 import { databaseAt } from "../../lib/cli/query-bucket.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";

@@ -152,8 +152,8 @@ test("fields are found by their keys, whatever these are", async () => {
   await workspace.run({ pipeline: of, out, batchSize: 2 });
   const report = await audited(out, of);
   expect(wrong(report)).toEqual([]);
-  const rows = report.tables.map(({ table, rows }) => [table, rows]);
-  expect(rows.slice(0, 3)).toEqual([
+  const inLake = report.tables.filter(({ place }) => place === "lake");
+  expect(inLake.map(({ table, rows }) => [table, rows])).toEqual([
     ["all", 1],
     ["late", 0],
     ["dead_letters", 1],

@@ -1,12 +1,14 @@
 /** What `audit` once passed over: each is an output that somebody changed, and must be found. */
-import { renameSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { AuditReport } from "../../lib/audit/audit.js";
 import {
   double,
   lake,
   pipeline,
+  postgres,
   seconds,
   stream,
   string,
@@ -21,6 +23,7 @@ import {
   auditBed,
   change,
   found,
+  LOGS,
   SINKS,
   TOPIC,
   visits,
@@ -31,8 +34,12 @@ const { rolling: _, ...tables } = allTables;
 const plain = pipeline("visits", tables, { sinks: SINKS });
 const { run, audited, workspace } = auditBed(plain);
 
-async function editBronze(out: string, select: (records: string) => string): Promise<void> {
-  const folder = join(out, "lake", "bronze");
+async function editLake(
+  out: string,
+  table: string,
+  select: (rows: string) => string,
+): Promise<void> {
+  const folder = join(out, "lake", table);
   for (const name of await readdir(folder, { recursive: true })) {
     if (!name.endsWith(".parquet")) continue;
     const file = join(folder, name);
@@ -88,15 +95,16 @@ describe("found too", () => {
     const lost = await run(rows);
     expect(found(await audited(lost, rows))).toEqual({});
     // A negative one, which the filter leaves out.
-    await editBronze(
+    await editLake(
       lost,
+      "bronze",
       (records) => `SELECT * FROM ${records} WHERE NOT ("partition" = 0 AND "offset" = 7)`,
     );
     expect(found(await audited(lost, rows))).toMatchObject({
       bronze: [{ columns: ["records: 8 / 7"] }],
     });
     const twice = await run(rows);
-    await editBronze(twice, (records) => `FROM ${records} UNION ALL FROM ${records}`);
+    await editLake(twice, "bronze", (records) => `FROM ${records} UNION ALL FROM ${records}`);
     expect(await audited(twice, rows, { table: "clean" })).toMatchObject({ equal: false });
   });
 
@@ -116,6 +124,57 @@ describe("found too", () => {
       { kind: "different", columns: ["malformed: 7 / 0"] },
       { kind: "extra" },
     ]);
+  });
+});
+
+describe("every copy", () => {
+  const places = ({ tables }: AuditReport) =>
+    tables.flatMap(({ table, place, different, missing, extra }) =>
+      different + missing + extra === 0 ? [] : [[place, table, different, missing, extra]],
+    );
+
+  test("of the lake, though the database is as it should be", async () => {
+    const out = await run();
+    await editLake(out, "tens", (rows) => `SELECT * REPLACE (hits + 1 AS hits) FROM ${rows}`);
+    await editLake(out, "clean", (rows) => `SELECT * FROM ${rows} WHERE id <> 'x'`);
+    expect(places(await audited(out))).toEqual([
+      ["lake", "tens", 7, 0, 0],
+      ["lake", "clean", 0, 1, 0],
+    ]);
+  });
+
+  test("the database, that somebody removed", async () => {
+    const out = await run();
+    rmSync(join(out, "results.duckdb"));
+    expect(places(await audited(out))).toEqual([
+      ["results.duckdb", "tens", 0, 7, 0],
+      ["results.duckdb", "stays", 0, 7, 0],
+      ["results.duckdb", "clean", 0, 8, 0],
+      ["results.duckdb", "late", 0, 2, 0],
+      ["results.duckdb", "dead_letters", 0, 1, 0],
+      ["results.duckdb", "accounting", 0, 4, 0],
+    ]);
+  });
+
+  test("the accounting, that somebody dropped, as a whole or a row of it", async () => {
+    const out = await run();
+    await change(out, "DELETE FROM accounting WHERE name = 'tens'");
+    expect(places(await audited(out))).toEqual([["results.duckdb", "accounting", 0, 1, 0]]);
+    await change(out, "DROP TABLE accounting");
+    expect(places(await audited(out))).toEqual([["results.duckdb", "accounting", 0, 4, 0]]);
+  });
+
+  test("a server that no variable names is said not to have been read", async () => {
+    const servers = pipeline("visits", tables, { sinks: [...SINKS, postgres({ schema: "s" })] });
+    const out = workspace().newOutput();
+    await workspace().write(TOPIC, LOGS);
+    await workspace().run({ pipeline: plain, out, batchSize: 2 });
+    const manifest = join(out, "millpond.json");
+    const written = JSON.parse(readFileSync(manifest, "utf8"));
+    writeFileSync(manifest, JSON.stringify({ ...written, definition: servers.definition }));
+    const report = await audited(out, servers);
+    expect(report).toMatchObject({ equal: true, unread: [{ place: "PostgreSQL schema s" }] });
+    expect(report.unread[0]?.reason).toContain("set DATABASE_URL or PGHOST");
   });
 });
 

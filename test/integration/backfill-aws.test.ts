@@ -3,18 +3,22 @@
  * while it works, go on where bronze ended, and end with what the new definition makes of all.
  */
 import { writeFile } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { audit } from "../../lib/audit/audit.js";
 import { backfillStack } from "../../lib/audit/backfill-stack.js";
-import { openBucket } from "../../lib/audit/place.js";
+import { openBucket } from "../../lib/audit/bucket-place.js";
+import { backfillCommand } from "../../lib/cli/backfill.js";
 import { databaseAt } from "../../lib/cli/query-bucket.js";
 import type { Pipeline } from "../../lib/define/definition.js";
+import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
 import { duckdb, lake } from "../../lib/index.js";
+import { loadPipeline } from "../../lib/runtime/load-pipeline.js";
 import { loadReferences, referenceFiles } from "../../lib/runtime/references.js";
 import { openStores } from "../../lib/stores/open-stores.js";
 import { makeAwsResources } from "../servers/aws-resources.js";
 import { type Ministack, setUpMinistack, startMinistack } from "../servers/ministack.js";
+import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { fetchResults } from "./support/aws-results.js";
 import { differencesFromReference, type Logs, Workspace } from "./support/check.js";
 import { partitionLines, streamPlan } from "./support/events.js";
@@ -105,6 +109,42 @@ describe.skipIf(missing !== null)(title, () => {
       await workspace.remove();
     }
   }
+
+  async function command(...args: string[]): Promise<string> {
+    const stdout: string[] = [];
+    const spies = [
+      vi.spyOn(process.stdout, "write").mockImplementation((text) => stdout.push(String(text)) > 0),
+      vi.spyOn(process.stderr, "write").mockImplementation(() => true),
+    ];
+    try {
+      await backfillCommand().parseAsync(args, { from: "user" });
+    } finally {
+      for (const spy of spies) spy.mockRestore();
+    }
+    return stdout.join("");
+  }
+
+  test("the command rebuilds a stack whose state table was lost, and says where Kafka goes on", async () => {
+    const file = "pipelines/clickstream.ts";
+    const pipeline = await loadPipeline(file, new Map());
+    const [oldEnv, newEnv] = [await newStack(), await newStack()];
+    const records = [..."abc"].map((id, i) => {
+      const reading = { sensor: id, at: new Date(i * 1000).toISOString() };
+      return { offset: 7 + i, timestamp: i * 1000, value: JSON.stringify(reading) };
+    });
+    const [{ name: topic }] = pipeline.definition.streams;
+    const handler = makeProcessor({ pipeline, env: oldEnv, write: () => undefined });
+    await handler(kafkaEvent([{ topic, partition: 3, records }]), context);
+    await sinkOnce(pipeline, oldEnv, {});
+    const at = (env: Env) => `s3://${env.MILLPOND_BUCKET}/some/where`;
+    const args = [file, "--from-s3", at(oldEnv), "--s3", at(newEnv)];
+    const table = newEnv.MILLPOND_STATE_TABLE!;
+    const text = await command(...args, "--state-table", table);
+    expect(text).toContain("Rebuilt from 3 records in bronze");
+    expect(text).toContain(`${topic}-3 from offset 10  (after 1970-01-01T00:00:02.000Z)`);
+    expect(await command(...args, "--state-table", table)).toContain("nothing was done");
+    await expect(command(...args)).rejects.toMatchObject({ code: "USAGE" });
+  });
 
   test("the new stack goes on where bronze ended, and ends like one that read all", async () => {
     const seed = testSeed();
