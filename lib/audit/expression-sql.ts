@@ -112,6 +112,8 @@ function textSql(node: OperatorNode, args: readonly TypedSql[]): TypedSql | unde
 function toTextSql({ sql, type }: TypedSql): string {
   if (type.kind === "timestamp") return `strftime(epoch_ms(${sql}), '%Y-%m-%dT%H:%M:%S.%gZ')`;
   if (type.kind === "double") throw unsupported("toString of a double");
+  // Of DECIMAL(2,2) DuckDB writes .25.
+  if (type.kind === "decimal") return `CAST(CAST(${sql} AS DECIMAL(38,${type.scale})) AS VARCHAR)`;
   return `CAST(${sql} AS VARCHAR)`;
 }
 

@@ -508,6 +508,15 @@ describe("steps", () => {
       },
       15_625n,
     ],
+    [
+      "text",
+      string,
+      {
+        op: "toString",
+        args: [{ op: "literal", type: { kind: "decimal", precision: 2, scale: 2 }, value: "0.25" }],
+      },
+      "0.25",
+    ],
     ["quotient", double, { op: "div", args: [amount, number(2)] }, 0.625],
     ["nothing", double, { op: "div", args: [amount, number(0)] }, null],
     ["rest", bigint, { op: "mod", args: [{ op: "neg", args: [minute] }, number(7)] }, -1n],
