@@ -35,12 +35,11 @@ export async function copyPostgres(
   duckdbSchema: string,
 ): Promise<PublishedCopy | Unread> {
   const { env, pipeline, schema, layouts } = place;
-  if (!NAMING.some((name) => (env[name] ?? "") !== "")) {
-    const reason = "the environment names no server: set DATABASE_URL or PGHOST";
-    return { place: `PostgreSQL schema ${schema}`, reason };
+  const name = `PostgreSQL schema ${schema}`;
+  if (!NAMING.some((variable) => (env[variable] ?? "") !== "")) {
+    return { place: name, reason: "the environment names no server: set DATABASE_URL or PGHOST" };
   }
   const postgres = await PostgresConnection.open(env, `millpond audit ${pipeline}`);
-  const name = `PostgreSQL ${postgres.place} schema ${schema}`;
   try {
     await postgres.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     await postgres.query("SET LOCAL TimeZone = 'UTC'; SET LOCAL extra_float_digits = 1");
