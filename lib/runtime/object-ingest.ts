@@ -181,6 +181,11 @@ export class ObjectIngest {
     checkpoint: Checkpoint | null,
     begun: ObjectPosition,
   ): Promise<IngestOutcome | "conflict"> {
+    // Another one may have finished it meanwhile, and then it was removed.
+    const finished = await this.#ledger(key);
+    if (finished !== null) {
+      return repeated(key, finished, await this.#options.source.describe(key));
+    }
     const detail =
       `object "${key}" was replaced or deleted after ${begun.records} of its records; what ` +
       "followed them in the old one was not read";

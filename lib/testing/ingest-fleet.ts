@@ -109,10 +109,6 @@ export class IngestFleet {
     if (all.length > 0 && world.strikes("clock jumped")) {
       world.random.pick(all).process.skewMs += world.random.below(1_200_000) - 600_000;
     }
-    const done = this.#notices.filter(({ isDone }) => isDone);
-    if (done.length > 0 && world.strikes("object removed once ingested")) {
-      this.#bucket.remove(world.random.pick(done).object.key);
-    }
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
   }
 
@@ -205,6 +201,9 @@ export class IngestFleet {
       if (found !== "ingested" && found !== "already") this.#violated(`${key} was ${found}`);
       if (!ingested.has(key)) this.#violated(`${key} was answered for, and not remembered`);
       notice.isDone = true;
+      // As somebody would who wants to keep the bucket tidy.
+      const { world } = this.#options;
+      if (world.strikes("object removed once ingested")) this.#bucket.remove(key);
     }
   }
 

@@ -241,4 +241,107 @@ export const MUTATIONS: readonly Mutation[] = [
     "const memory = this.#freeMemory.pop() ?? new EnvelopeMemory();",
     "const memory = this.#freeMemory[0] ?? new EnvelopeMemory();",
   ),
+  one(
+    "the sink sleeps on what partitions tell",
+    "lib/handlers/sink.ts",
+    'return owner === pipeline && name.startsWith("partitions/");',
+    'return owner === pipeline && name.startsWith("publisher");',
+  ),
+  one(
+    "requests of one sink's environment do not take turns",
+    "lib/handlers/sink.ts",
+    "const turn = last.then(work);",
+    "const turn = work();",
+  ),
+  one(
+    "a server that is down holds other sinks up",
+    "lib/runtime/sink-rounds.ts",
+    "        down.set(sink, error);\n",
+    "        throw error;\n",
+  ),
+  one(
+    "publications leave although a server that is down lacks them",
+    "lib/runtime/sink-rounds.ts",
+    "this.#tookUpTo.set(sink, Math.max(trimmedThrough, this.#tookUpTo.get(sink) ?? 0));",
+    "this.#tookUpTo.set(sink, publisher.state.sequence);",
+  ),
+  one(
+    "a full outbox is not refused",
+    "lib/runtime/partition-writer.ts",
+    "if (left.length < waitingEntriesMax && bytes < waitingBytesMax) {",
+    "if (left.length >= 0) {",
+  ),
+  one(
+    "state beyond its bound is committed",
+    "lib/commit/committer.ts",
+    '      stateBytesMax,\n      "use shorter',
+    '      Number.MAX_SAFE_INTEGER,\n      "use shorter',
+  ),
+  one(
+    "records at a bound are answered for",
+    "lib/handlers/processor.ts",
+    "      return { name, offset, error };\n",
+    `      if (error instanceof MillpondError && error.code === "LIMIT") return null;
+      return { name, offset, error };
+`,
+  ),
+  one(
+    "a redelivery that lacks records is taken for another topic's",
+    "lib/runtime/kafka-progress.ts",
+    "if (at < 0 || at >= from || offsets[at] !== offset || markOf",
+    "if (at < 0 || at >= from || (at === 0 && offsets[at] !== offset) || markOf",
+  ),
+  one(
+    "an object that is begun is read from its start",
+    "lib/runtime/object-ingest.ts",
+    "position: begun?.reader ?? null,",
+    "position: null,",
+  ),
+  one(
+    "an object is begun before the one before it is finished",
+    "lib/runtime/object-ingest.ts",
+    "if (begun !== null && begun.object !== key && (await this.#ledger(begun.object)) === null) {",
+    "if (begun !== null && begun.object === null) {",
+  ),
+  {
+    name: "whether an object is finished is asked before the checkpoint is read",
+    edits: [
+      {
+        file: "lib/runtime/object-ingest.ts",
+        find: "      const checkpoint = await this.#writer.open();\n",
+        replace: `      const finished = await this.#ledger(key);
+      const checkpoint = await this.#writer.open();
+`,
+      },
+      {
+        file: "lib/runtime/object-ingest.ts",
+        find: `      const finished = await this.#ledger(key);
+      if (finished !== null) {
+        return`,
+        replace: `      if (finished !== null) {
+        return`,
+      },
+    ],
+  },
+  one(
+    "an object that was removed once it was finished is a dead letter",
+    "lib/runtime/object-ingest.ts",
+    "    const finished = await this.#ledger(key);\n    if (finished !== null) {\n",
+    '    const finished = await this.#ledger(key);\n    if (finished === "") {\n',
+  ),
+  {
+    name: "S3's refusal of a put during another one (409) is taken for a key that is taken",
+    edits: [
+      {
+        file: "lib/stores/s3.ts",
+        find: "return httpStatus(error) === 412 ||",
+        replace: "return httpStatus(error) === 412 || httpStatus(error) === 409 ||",
+      },
+      {
+        file: "lib/stores/aws-errors.ts",
+        find: " && status !== 409",
+        replace: "",
+      },
+    ],
+  },
 ];

@@ -13,7 +13,7 @@ import {
   S3ServiceException,
 } from "@aws-sdk/client-s3";
 import { S3Bucket, S3ObjectStore } from "../../lib/stores/s3.js";
-import { countFault } from "../../lib/testing/faults.js";
+import { countFault, FAULT_MARK } from "../../lib/testing/faults.js";
 import type { ObjectsOver, SimulatedStores } from "../../lib/testing/simulated-stores.js";
 import type { SimulatedProcess, World } from "../../lib/testing/world.js";
 
@@ -122,4 +122,9 @@ class SimulatedS3 {
 const byText = (a: string, b: string) => (a < b ? -1 : 1);
 
 const refusal = (name: string, httpStatusCode: number) =>
-  new S3ServiceException({ name, $fault: "client", $metadata: { httpStatusCode } });
+  new S3ServiceException({
+    name,
+    message: `${FAULT_MARK}: ${name}`,
+    $fault: "client",
+    $metadata: { httpStatusCode },
+  });

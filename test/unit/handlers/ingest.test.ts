@@ -282,6 +282,33 @@ describe("several at once", () => {
   });
 });
 
+it("an object that was removed once another ingest had finished it is no dead letter", async () => {
+  const [stores, bucket] = [memoryStores(), fullBucket()];
+  const key = "incoming/clicks/1.ndjson";
+  const isEntry = (name: string, target: string) =>
+    name === "compareAndSwap" && target.includes("/ingested/");
+  const cut = through(stores, {
+    before({ name, target }) {
+      if (isEntry(name, target)) throw new Error("cut off before the object is entered");
+    },
+  });
+  await expect(ingestOver(cut, bucket).handle(created(key), context)).rejects.toThrow("cut off");
+
+  // It found the object begun and not finished; then it is slow.
+  const slow: ObjectSource = {
+    async describe(given) {
+      await deliver(stores, bucket, [key]);
+      bucket.contents.delete(key);
+      return bucket.describe(given);
+    },
+    range: (object, from, to) => bucket.range(object, from, to),
+  };
+  const [result] = await ingestOver(stores, slow).handle(created(key), context);
+  expect(result?.outcome).toEqual({ kind: "already" });
+  const { tables } = await published(pipeline, stores);
+  expect(tables.dead_letters?.filter((row) => row.includes("replaced or deleted"))).toEqual([]);
+});
+
 describe("an object larger than an invocation's time", () => {
   const many = Array.from({ length: 35_000 }, (_, i) =>
     LINES[i % 100]!.replace(/"id":"/, `$&${i}-`),
