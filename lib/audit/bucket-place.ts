@@ -5,6 +5,7 @@ import type { Standing } from "../commit/publisher-state.js";
 import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import type { ReadableDatabase } from "../query/snapshot-results.js";
+import type { Manifest } from "../runtime/output.js";
 import { quoteName } from "../sinks/duckdb-types.js";
 import { lakeTableSql } from "../sinks/lake-view.js";
 import { tableLayouts } from "../sinks/layouts.js";
@@ -63,30 +64,23 @@ export async function openBronze(
   }
 }
 
-export interface BucketClaim {
-  /** Of the definition that the results must be of; unless given, that is not looked at. */
-  readonly definitionHash?: string;
-  /** Says where PostgreSQL is, as for the sink. */
-  readonly env?: Environment;
-}
-
 /**
  * A deployed pipeline's results in a bucket: its database, and the lake's files that this names,
- * which are of one moment.
+ * which are of one moment. `env` says where PostgreSQL is, as for the sink; without, it is not read.
  *
  * @throws MillpondError USAGE when there is no such database or it has no bronze, OUTPUT when
  *   another definition made it, STORAGE when S3 fails
  */
 export async function openBucket(
   storage: ReadableDatabase,
-  definition: PipelineDefinition,
-  { definitionHash, env }: BucketClaim = {},
+  { definition, definitionHash }: Pick<Manifest, "definition" | "definitionHash">,
+  env?: Environment,
 ): Promise<AuditPlace> {
   const opened = await openBronze(storage, definition);
   const { connection } = opened;
   try {
     const standing = await storedStanding(connection);
-    if (definitionHash !== undefined && standing !== null) {
+    if (standing !== null) {
       refuseOther(storage.uri, definition.name, definitionHash, standing.definitionHash);
     }
     const copies = await bucketCopies(connection, definition, standing);

@@ -117,13 +117,13 @@ async function subjectOf(pipeline: Pipeline | undefined, flags: AuditFlags): Pro
   const { databaseAt } = await import("./query-bucket.js");
   const { definition, functions } = pipeline;
   const { hashes } = await loadReferences(pipeline);
-  const claim = { definitionHash: definitionHash(definition, hashes), env: process.env };
+  const claim = { definition, definitionHash: definitionHash(definition, hashes) };
   return {
     definition,
     functions,
     references: referenceFiles(pipeline),
     open: async () =>
-      openBucket(await databaseAt(flags.s3 ?? "", definition.name), definition, claim),
+      openBucket(await databaseAt(flags.s3 ?? "", definition.name), claim, process.env),
   };
 }
 

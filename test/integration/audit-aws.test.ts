@@ -4,8 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit } from "../../lib/audit/audit.js";
 import { openBucket } from "../../lib/audit/bucket-place.js";
 import { databaseAt } from "../../lib/cli/query-bucket.js";
+import { definitionHash } from "../../lib/define/json.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
+import { minutes } from "../../lib/index.js";
 import type { DatabaseStorage } from "../../lib/sinks/database-snapshot.js";
 import { makeAwsResources } from "../servers/aws-resources.js";
 import { type Ministack, setUpMinistack, startMinistack } from "../servers/ministack.js";
@@ -45,8 +47,11 @@ describe.skipIf(missing !== null)(title, () => {
     await aws?.stop();
   });
 
-  async function audited(storage: Pick<DatabaseStorage, "uri" | "download" | "access">) {
-    const place = await openBucket(storage, definition);
+  async function audited(
+    storage: Pick<DatabaseStorage, "uri" | "download" | "access">,
+    hash = definitionHash(definition),
+  ) {
+    const place = await openBucket(storage, { definition, definitionHash: hash });
     try {
       const options = { definition, functions, references: new Map(), examples: 3 };
       return await audit(place, options);
@@ -60,7 +65,9 @@ describe.skipIf(missing !== null)(title, () => {
     const report = await audited(await stored());
     expect(report.tables.flatMap(({ differences }) => differences)).toEqual([]);
     expect(report).toMatchObject({ equal: true, records: 800, partitions: 2, skipped: [] });
-    const [pages, visits, expensive] = report.tables;
+    const [pages, visits, expensive] = ["pages", "visits", "expensive"].map(
+      (name) => report.tables.find(({ table }) => table === name)!,
+    );
     expect(pages.rows).toBeGreaterThan(0);
     expect(pages.open).toBeGreaterThan(0);
     expect(visits.open).toBeGreaterThan(0);
@@ -81,6 +88,26 @@ describe.skipIf(missing !== null)(title, () => {
         return etag;
       },
     });
-    expect(report.tables.find(({ table }) => table === "pages")).toMatchObject({ different: 1 });
+    expect(report.tables.filter(({ table }) => table === "pages")).toMatchObject([
+      { place: "lake", different: 0 },
+      { place: "database", different: 1 },
+    ]);
+  });
+
+  test("another version's results are refused, not compared", async () => {
+    const other = definitionHash(clicksPipeline({ lateness: minutes(2) }).definition);
+    await expect(audited(await stored(), other)).rejects.toMatchObject({
+      code: "OUTPUT",
+      message: expect.stringContaining('was made by another version of pipeline "clicks-by-page"'),
+    });
+  });
+
+  test("after a flush nothing is open, and all is equal", async () => {
+    const sink = makeSink({ pipeline, env, write });
+    await sink({ flush: true }, context);
+    await sink.close();
+    const report = await audited(await stored());
+    expect(report).toMatchObject({ equal: true, skipped: [] });
+    expect(report.tables.reduce((sum, { open }) => sum + open, 0)).toBe(0);
   });
 });
