@@ -31,6 +31,7 @@ import type { Stores } from "../stores/open-stores.js";
 import { type AuditReport, audit } from "./audit.js";
 import { bronzeSource, kafkaBronzeSource } from "./bronze-source.js";
 import { type BronzePlace, openBronze, openBucket } from "./bucket-place.js";
+import { nameOutput, prepareServers, refuseServers, stagedDefinition } from "./rebuilt-servers.js";
 import { rowsOf } from "./rows.js";
 
 export interface StackBackfillOptions {
@@ -160,7 +161,10 @@ class StackBackfill {
       refuseObjects(partitions);
       await refuseGaps(source, from.uri);
       const own = partitions.filter(({ stream }) => this.#hasStream(stream));
-      if (isFirst) await this.#claim(own);
+      if (isFirst) {
+        await prepareServers(this.#definition, null, env);
+        await this.#claim(own);
+      }
       const sources = [];
       for (const { stream, partition, bytes } of await this.#claimed(own)) {
         const label = `${stream}-${partition}`;
@@ -169,7 +173,8 @@ class StackBackfill {
         sources.push({ stream, source: kafkaBronzeSource(read) });
       }
       const storage = unpublished(storePlaces(stores, this.#definition.name, env), folder);
-      const sinks = makeSinks(this.#definition, storage.places, this.#hash, env);
+      const filled = await stagedDefinition(this.#definition);
+      const sinks = makeSinks(filled, storage.places, this.#hash, env);
       const place = { ...stores, sinks, database: null };
       const watch = {
         ...(onProgress !== undefined && { onProgress }),
@@ -178,7 +183,9 @@ class StackBackfill {
       const run = { pipeline, out: from.uri, flush: false, batchSize, ...watch };
       const marked = backfillHash(this.#hash);
       const report = await runSources(run, place, this.#references, marked, sources);
-      return report.aborted ? null : await this.#prove(storage.database);
+      if (report.aborted) return null;
+      await nameOutput(filled, await this.#output(), env);
+      return await this.#prove(storage.database, filled);
     } finally {
       await source.close();
       await fs.rm(folder, { recursive: true, force: true });
@@ -234,11 +241,13 @@ class StackBackfill {
   }
 
   /** Nothing is published that batch SQL does not agree with. */
-  async #prove(database: ReadableDatabase): Promise<AuditReport> {
-    const { pipeline } = this.#options;
-    const place = await openBucket(database, this.#definition);
+  async #prove(database: ReadableDatabase, definition: PipelineDefinition): Promise<AuditReport> {
+    const { pipeline, env } = this.#options;
+    // That of whoever filled it.
+    const claim = { definition, definitionHash: backfillHash(this.#hash) };
+    const place = await openBucket(database, claim, env);
     try {
-      const { definition, functions } = pipeline;
+      const { functions } = pipeline;
       const references = referenceFiles(pipeline);
       const report = await audit(place, { definition, functions, references, examples: 1 });
       if (report.equal) return report;
@@ -250,7 +259,7 @@ class StackBackfill {
 
   /** Partitions first: the sink publishes nothing before the publisher is handed over as well. */
   async #handOver(): Promise<PartitionEnd[]> {
-    const { checkpoints, objects } = this.#options.stores;
+    const { checkpoints } = this.#options.stores;
     const { name, streams } = this.#definition;
     const marked = backfillHash(this.#hash);
     const ends: PartitionEnd[] = [];
@@ -268,15 +277,23 @@ class StackBackfill {
         ends.push({ stream, partition, nextOffset: checkpoint.nextOffset, timestampMs });
       }
     }
-    const publisher = new Publisher({
-      checkpoints,
-      objects,
-      id: publisherId(name),
-      definitionHash: marked,
-      programs: [],
-    });
-    await publisher.handOver(this.#hash);
+    await this.#publisher().handOver(this.#hash);
     return ends.sort((a, b) => a.stream.localeCompare(b.stream) || a.partition - b.partition);
+  }
+
+  #publisher(): Publisher {
+    const { checkpoints, objects } = this.#options.stores;
+    const id = publisherId(this.#definition.name);
+    const definitionHash = backfillHash(this.#hash);
+    return new Publisher({ checkpoints, objects, id, definitionHash, programs: [] });
+  }
+
+  /** The name under which sinks on servers know the results, also when nothing was published. */
+  async #output(): Promise<string> {
+    const publisher = this.#publisher();
+    await publisher.handOver(backfillHash(this.#hash));
+    await publisher.load();
+    return publisher.state.output;
   }
 
   /** What the new stack's sink would do with its next tick. */
@@ -327,16 +344,9 @@ async function refuseGaps(source: BronzePlace, uri: string): Promise<void> {
   );
 }
 
-function refuseUnfit({ sinks }: PipelineDefinition): void {
-  const remote = sinks.find(({ kind }) => kind !== "lake" && kind !== "duckdb");
-  if (remote !== undefined) {
-    throw new MillpondError(
-      "OUTPUT",
-      `the ${remote.kind} sink's server is not filled by a backfill in AWS: leave that sink out ` +
-        "of the definition, or let the new stack read its topics from the beginning",
-    );
-  }
-  if (!sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
+function refuseUnfit(definition: PipelineDefinition): void {
+  refuseServers(definition);
+  if (!definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
     throw new MillpondError(
       "OUTPUT",
       "the new definition keeps no bronze, by which its tables could be proved: add lake()",

@@ -6,6 +6,7 @@
 import { randomBytes } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { Publisher } from "../commit/publisher.js";
 import type { Pipeline, PipelineDefinition } from "../define/definition.js";
 import { definitionHash } from "../define/json.js";
 import { MillpondError } from "../errors.js";
@@ -30,7 +31,7 @@ import {
 } from "../runtime/run-pipeline.js";
 import { partitionPrefix, publisherId } from "../runtime/runner.js";
 import { quoteText } from "../sinks/duckdb-types.js";
-import { FileCheckpointStore } from "../stores/files.js";
+import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
 import { type AuditReport, audit } from "./audit.js";
 import { notProven } from "./backfill-stack.js";
 import { type BronzePartition, bronzeSource } from "./bronze-source.js";
@@ -94,7 +95,7 @@ export async function backfill(options: BackfillOptions): Promise<BackfillReport
       removeData(after);
       return { kind: "aborted" };
     }
-    const output = await outputOf(after, { definition, definitionHash: hash });
+    const output = await keptOutput(after, definition.name, hash);
     const filled = await stagedDefinition(definition);
     await nameOutput(filled, output, env);
     const audited = await prove(pipeline, filled, hash, after);
@@ -114,6 +115,20 @@ async function outputOf(
   manifest: Pick<Manifest, "definition" | "definitionHash">,
 ): Promise<string> {
   return (await publisherState(paths, manifest)).output;
+}
+
+/** The same of data that was just made, also when nothing was published in it. */
+async function keptOutput(paths: OutputPaths, pipeline: string, hash: string): Promise<string> {
+  const publisher = new Publisher({
+    checkpoints: new FileCheckpointStore(paths.checkpoints),
+    objects: new FileObjectStore(paths.objects),
+    id: publisherId(pipeline),
+    definitionHash: hash,
+    programs: [],
+  });
+  await publisher.handOver(hash);
+  await publisher.load();
+  return publisher.state.output;
 }
 
 /** Folders of backfills that were cut off, or of data that one has replaced. */
@@ -240,7 +255,7 @@ async function prove(
   after: OutputPaths,
 ): Promise<AuditReport> {
   const { functions } = pipeline;
-  const place = await openData(after, { definition, definitionHash: hash });
+  const place = await openData(after, { definition, definitionHash: hash }, process.env);
   try {
     const references = referenceFiles(pipeline);
     const report = await audit(place, { definition, functions, references, examples: 1 });

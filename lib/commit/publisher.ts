@@ -156,11 +156,14 @@ export class Publisher {
     if (state !== null) this.accept(state);
   }
 
-  /** Puts what is stored under another hash, and whoever runs under that one goes on with it. */
+  /**
+   * Puts what is stored, be it nothing, under another hash: whoever runs under that one goes on
+   * with it, as the same output.
+   */
   async handOver(definitionHash: string): Promise<void> {
     const state = await this.stored();
-    if (state === null || state.definitionHash === definitionHash) return;
-    this.accept(state);
+    if (state?.definitionHash === definitionHash) return;
+    if (state !== null) this.accept(state);
     this.batches = new Map();
     const commitId = this.beginCommit();
     await this.commit({ ...this.state, definitionHash }, commitId);

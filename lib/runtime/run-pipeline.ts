@@ -305,7 +305,10 @@ class Run {
       for (const id of await this.checkpoints.list(partitionPrefix(this.definition.name, stream))) {
         const item = await this.checkpoints.read(id);
         if (item === null) continue;
-        counters.push({ stream, counters: metaOf(fromItem(id, item)).counters });
+        const checkpoint = fromItem(id, item);
+        // While a backfill is at work, a processor may have begun a partition that bronze lacks.
+        if (checkpoint.definitionHash !== this.definitionHash) continue;
+        counters.push({ stream, counters: metaOf(checkpoint).counters });
       }
     }
     return counters;

@@ -219,6 +219,7 @@ const ADVICE: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [/^53100/, "STORAGE", "make room on the server's disk; results wait until then"],
   [/^53300/, "STORAGE", "raise the server's max_connections, or use a pooler; results wait"],
   [/^(57014|55P03|40)/, "STORAGE", "something else held the tables for too long; this is retried"],
+  [/^2BP01/, "OUTPUT", "drop what reads that table, and create it again afterwards"],
   [/^23/, "INVARIANT", "Millpond's tables are changed by nobody else; what was changed?"],
 ];
 

@@ -8,7 +8,7 @@ import { isRevised } from "./layouts.js";
 import type { TableLayout } from "./sink.js";
 
 /** Longer names PostgreSQL cuts off without a word. */
-const NAME_BYTES_MAX = 63;
+export const NAME_BYTES_MAX = 63;
 
 /** The table of the sink's own progress. */
 export const PROGRESS = "millpond_progress";

@@ -7,6 +7,7 @@ import { MillpondError } from "../errors.js";
 import { checkedColumns } from "./batch-columns.js";
 import { isRevised, revisionColumns } from "./layouts.js";
 import { PostgresConnection, type PostgresRow } from "./postgres-connection.js";
+import { takeStaged } from "./postgres-replace.js";
 import { CopyRows } from "./postgres-rows.js";
 import {
   type FoundTable,
@@ -72,7 +73,7 @@ class PostgresSchema implements Sink {
     const { env, pipeline } = this.#options;
     const connection = await PostgresConnection.open(env, `millpond ${pipeline}`);
     try {
-      await inTransaction(connection, () => claim(connection, this.#options));
+      await inTransaction(connection, () => claim(connection, this.#options, this.#output));
       const sequence = await this.#sequence(connection);
       this.#connection = connection;
       return sequence;
@@ -356,15 +357,20 @@ async function inTransaction(
   }
 }
 
-/** Makes or migrates what is missing in a free or an own schema; refuses any other. */
+/**
+ * Makes or migrates what is missing in a free or an own schema, once what a backfill has rebuilt
+ * for this output is in place; refuses any other.
+ */
 async function claim(
   connection: PostgresConnection,
   { pipeline, schema, layouts }: PostgresSinkOptions,
+  output: string | null,
 ): Promise<void> {
   await connection.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
     `millpond ${schema}`,
   ]);
   await checkServer(connection);
+  if (output !== null) await takeStaged(connection, { pipeline, schema }, output);
   const own = await ownTables(connection, { pipeline, schema });
   const found = await foundTables(connection, schema);
   for (const layout of layouts) {

@@ -16,8 +16,8 @@ import {
   lake,
   max,
   pipeline,
-  postgres,
   seconds,
+  snowflake,
   stream,
   string,
   timestamp,
@@ -161,9 +161,9 @@ describe("the results that are there", () => {
     });
     const refused: [Pipeline, string][] = [
       [pipeline("other", { pages: byFives }, { sinks }), 'belongs to pipeline "clicks"'],
-      [pipeline("clicks", { others: other.rows() }, { sinks }), 'no stream "clicks"'],
+      [pipeline("clicks", { others: other.rows() }, { sinks }), 'reads stream "clicks"'],
       [pipeline("clicks", { pages: byFives }, { sinks: [duckdb()] }), "keeps no bronze"],
-      [pipeline("clicks", { pages: byFives }, { sinks: [lake(), postgres()] }), "postgres sink"],
+      [pipeline("clicks", { pages: byFives }, { sinks: [lake(), snowflake()] }), "Snowflake"],
     ];
     for (const [changed, message] of refused) {
       await expect(rebuilt(changed, out)).rejects.toMatchObject({

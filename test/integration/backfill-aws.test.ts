@@ -10,6 +10,7 @@ import { openBucket } from "../../lib/audit/bucket-place.js";
 import { backfillCommand } from "../../lib/cli/backfill.js";
 import { databaseAt } from "../../lib/cli/query-bucket.js";
 import type { Pipeline } from "../../lib/define/definition.js";
+import { definitionHash } from "../../lib/define/json.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
 import { duckdb, lake } from "../../lib/index.js";
@@ -60,7 +61,9 @@ describe.skipIf(missing !== null)(title, () => {
 
   async function audited(pipeline: Pipeline, env: Env) {
     const { definition, functions } = pipeline;
-    const place = await openBucket(await databaseOf(env), definition);
+    const { hashes } = await loadReferences(pipeline);
+    const claim = { definition, definitionHash: definitionHash(definition, hashes) };
+    const place = await openBucket(await databaseOf(env), claim);
     try {
       const references = referenceFiles(pipeline);
       return await audit(place, { definition, functions, references, examples: 1 });

@@ -1,0 +1,223 @@
+/**
+ * A schema's tables replaced by rebuilt ones in one transaction: those are filled in a schema
+ * beside it, and whoever opens the sink of their output puts them in place.
+ */
+import { createHash } from "node:crypto";
+import type { PipelineDefinition } from "../define/definition.js";
+import { MillpondError } from "../errors.js";
+import { PostgresConnection, type PostgresRow } from "./postgres-connection.js";
+import { NAME_BYTES_MAX, nameList, PROGRESS, quoteName } from "./postgres-schema.js";
+import type { TableLayout } from "./sink.js";
+import { checkOutput } from "./sink-output.js";
+
+/** Where the rebuilt tables of `schema` are filled. */
+export function stagingSchema(schema: string): string {
+  const name = `${schema}_backfill`;
+  if (Buffer.byteLength(name) <= NAME_BYTES_MAX) return name;
+  return `backfill_${createHash("md5").update(schema).digest("hex")}`;
+}
+
+/** On the schema: no other is ever dropped. */
+const MARK = "tables that a Millpond backfill rebuilds";
+
+/** The definition with its PostgreSQL tables where they are filled. */
+export function staged(definition: PipelineDefinition): PipelineDefinition {
+  const sinks = definition.sinks.map((node) =>
+    node.kind === "postgres" ? { ...node, schema: stagingSchema(node.schema) } : node,
+  );
+  return { ...definition, sinks };
+}
+
+export interface ReplaceOptions {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly pipeline: string;
+  readonly schema: string;
+  /** What the tables will be. */
+  readonly layouts: readonly TableLayout[];
+  /** The only output whose tables may be replaced; null for any of the pipeline. */
+  readonly output: string | null;
+}
+
+interface Progress {
+  readonly pipeline: string;
+  readonly output: string | null;
+  readonly tables: readonly string[];
+}
+
+/**
+ * Before tables are rebuilt: whether they could be put in place, as things are; and an empty schema
+ * to fill them in.
+ *
+ * @throws MillpondError OUTPUT when the schema is not this output's, or others' views read it
+ */
+export async function prepareReplacement(options: ReplaceOptions): Promise<void> {
+  const { env, pipeline, schema, layouts, output } = options;
+  const connection = await PostgresConnection.open(env, `millpond ${pipeline} backfill`);
+  try {
+    const before = await progressOf(connection, schema);
+    if (before !== null) {
+      refuseOther(connection, schema, pipeline, before);
+      checkOutput(`schema "${schema}" of ${connection.place}`, before.output, output);
+    }
+    const own = before?.tables ?? [];
+    await refuseForeign(connection, schema, layouts, own);
+    await refuseReaders(connection, schema, own);
+    await makeStaging(connection, stagingSchema(schema));
+  } finally {
+    await connection.close();
+  }
+}
+
+/**
+ * Puts tables that were rebuilt for `output` in the place of those in `schema`, which keep their
+ * privileges; nothing if there are none. In the caller's transaction.
+ */
+export async function takeStaged(
+  connection: PostgresConnection,
+  { pipeline, schema }: Pick<ReplaceOptions, "pipeline" | "schema">,
+  output: string,
+): Promise<void> {
+  const staging = stagingSchema(schema);
+  const rebuilt = await progressOf(connection, staging);
+  if (rebuilt === null || rebuilt.output !== output) return;
+  refuseOther(connection, staging, pipeline, rebuilt);
+  const before = await progressOf(connection, schema);
+  if (before !== null) refuseOther(connection, schema, pipeline, before);
+  const grants = before === null ? [] : await grantsOf(connection, schema);
+  const replaced = before === null ? [] : [...before.tables, PROGRESS];
+  const place = quoteName(schema);
+  if (replaced.length > 0) {
+    const names = replaced.map((name) => `${place}.${quoteName(name)}`);
+    await connection.query(`DROP TABLE ${names.join(", ")}`);
+  }
+  const moved = [...rebuilt.tables, PROGRESS];
+  await connection.query(`CREATE SCHEMA IF NOT EXISTS ${place}`);
+  for (const name of moved) {
+    const from = `${quoteName(staging)}.${quoteName(name)}`;
+    await connection.query(`ALTER TABLE ${from} SET SCHEMA ${place}`);
+  }
+  for (const grant of grants) {
+    if (moved.includes(String(grant.table))) await connection.query(grantSql(schema, grant));
+  }
+  await connection.query(`DROP SCHEMA ${quoteName(staging)}`);
+}
+
+/** Null where there is no such schema, or it is not Millpond's. */
+async function progressOf(
+  connection: PostgresConnection,
+  schema: string,
+): Promise<Progress | null> {
+  const table = `${quoteName(schema)}.${PROGRESS}`;
+  const [there] = await connection.query("SELECT to_regclass($1) IS NOT NULL AS there", [table]);
+  if (there?.there !== true) return null;
+  const [row] = await connection.query(`SELECT pipeline, output, tables FROM ${table}`);
+  if (row === undefined) return null;
+  return {
+    pipeline: String(row.pipeline),
+    output: row.output === null ? null : String(row.output),
+    tables: Array.isArray(row.tables) ? row.tables.map(String) : [],
+  };
+}
+
+/** An empty one, in the place of what an earlier attempt left. */
+async function makeStaging(connection: PostgresConnection, schema: string): Promise<void> {
+  const name = quoteName(schema);
+  await connection.begin();
+  try {
+    const [found] = await connection.query(
+      "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1",
+      [schema],
+    );
+    if (found !== undefined && found.mark !== MARK) throw taken(connection, schema);
+    await connection.query(`DROP SCHEMA IF EXISTS ${name} CASCADE`);
+    await connection.query(`CREATE SCHEMA ${name}`);
+    await connection.query(`COMMENT ON SCHEMA ${name} IS '${MARK}'`);
+    await connection.query("COMMIT");
+  } catch (error) {
+    await connection.rollback();
+    throw error;
+  }
+}
+
+function refuseOther(
+  connection: PostgresConnection,
+  schema: string,
+  pipeline: string,
+  found: Progress,
+): void {
+  if (found.pipeline === pipeline) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `schema "${schema}" of ${connection.place} is taken: it belongs to pipeline ` +
+      `"${found.pipeline}", not "${pipeline}". Give this pipeline another one, ` +
+      'postgres({ schema: "…" })',
+  );
+}
+
+const taken = (connection: PostgresConnection, schema: string): MillpondError =>
+  new MillpondError(
+    "OUTPUT",
+    `schema "${schema}" of ${connection.place}, in which tables are rebuilt, is there and not ` +
+      "Millpond's: rename it",
+  );
+
+async function refuseForeign(
+  connection: PostgresConnection,
+  schema: string,
+  layouts: readonly TableLayout[],
+  own: readonly string[],
+): Promise<void> {
+  const [found] = await connection.query(
+    `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND NOT c.relname = ANY ($3)`,
+    [schema, layouts.map(({ name }) => name), own],
+  );
+  if (found === undefined) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `schema "${schema}" has a "${String(found.name)}" that Millpond did not make. Rename it, or ` +
+      'give the pipeline another schema, postgres({ schema: "…" })',
+  );
+}
+
+/** Views and the like would keep the tables from being dropped. */
+async function refuseReaders(
+  connection: PostgresConnection,
+  schema: string,
+  own: readonly string[],
+): Promise<void> {
+  const readers = await connection.query(
+    `SELECT DISTINCT r.ev_class::regclass::text AS reader
+    FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+      JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.oid <> r.ev_class ORDER BY 1`,
+    [schema, own],
+  );
+  if (readers.length === 0) return;
+  const names = readers.map(({ reader }) => String(reader)).join(", ");
+  throw new MillpondError(
+    "OUTPUT",
+    `tables in schema "${schema}" of ${connection.place} are read by ${names}, so that they cannot ` +
+      "be replaced: drop those, and create them again when the backfill is done",
+  );
+}
+
+/** Whom the tables were shown to, except for their owner. */
+function grantsOf(connection: PostgresConnection, schema: string): Promise<readonly PostgresRow[]> {
+  return connection.query(
+    `SELECT c.relname AS table, a.privilege_type AS privilege, a.is_grantable AS grantable,
+      CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+    WHERE n.nspname = $1 AND c.relkind = 'r' AND a.grantee <> c.relowner`,
+    [schema],
+  );
+}
+
+function grantSql(schema: string, { table, privilege, grantee, grantable }: PostgresRow): string {
+  const to = grantee === null ? "PUBLIC" : quoteName(String(grantee));
+  const option = grantable === true ? " WITH GRANT OPTION" : "";
+  // The privilege is a keyword of PostgreSQL's own list.
+  const what = `${String(privilege)} ON ${quoteName(schema)}.${nameList([String(table)])}`;
+  return `GRANT ${what} TO ${to}${option}`;
+}
