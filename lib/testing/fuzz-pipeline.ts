@@ -11,13 +11,13 @@ import { MapWatch } from "./map-watch.js";
 import { runSchedule, simulationCase } from "./schedule.js";
 import { checkResult, differencesFromSql, type Truth, truthOf } from "./truth.js";
 
-const SCHEDULES = 200;
+const SCHEDULES = 100;
 /** The truth about a log takes as long as several schedules: so many share one. */
 const SCHEDULES_PER_LOG = 50;
 const HOUR_MS = 3_600_000;
 
 export interface FuzzOptions {
-  /** How many; 200 by default. */
+  /** How many; 100 by default, which takes some seconds. */
   readonly schedules?: number;
   /** Of the first schedule, the next ones count on; 0 by default. */
   readonly seed?: number;

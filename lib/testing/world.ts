@@ -266,6 +266,8 @@ export async function inWorld<T>(world: World, work: () => Promise<T>): Promise<
   const { now } = Date;
   const { getRandomValues, randomUUID } = crypto;
   const { random } = Math;
+  // A test with fake timers has one of its own.
+  const ownNow = Object.getOwnPropertyDescriptor(performance, "now");
   Date.now = () => world.processNowMs();
   // It goes neither back nor by the wall.
   performance.now = () => world.nowMs - world.startMs;
@@ -287,6 +289,7 @@ export async function inWorld<T>(world: World, work: () => Promise<T>): Promise<
     Date.now = now;
     Math.random = random;
     crypto.getRandomValues = getRandomValues;
-    Reflect.deleteProperty(performance, "now");
+    if (ownNow === undefined) Reflect.deleteProperty(performance, "now");
+    else Object.defineProperty(performance, "now", ownNow);
   }
 }

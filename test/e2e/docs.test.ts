@@ -78,9 +78,10 @@ test("the snippets of docs/pipelines.md together are a pipeline that runs", asyn
   expect(counts.has("hot_readings")).toBe(true);
 });
 
-test("the example of docs/testing.md is the one that is tested", () => {
-  const [, example] = fs
-    .readFileSync("test/unit/testing/example.test.ts", "utf8")
-    .split(/^\/\*\*.*\n/);
-  expect(blocks("docs/testing.md")[0]).toBe(example);
+test("the examples of docs/testing.md are those that are tested", () => {
+  const examples = ["example", "fuzz-example"].map((name) => {
+    const text = fs.readFileSync(`test/unit/testing/${name}.test.ts`, "utf8");
+    return text.slice(text.indexOf("\n") + 1);
+  });
+  expect(blocks("docs/testing.md")).toEqual(examples);
 });

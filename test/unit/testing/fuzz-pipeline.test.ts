@@ -274,7 +274,7 @@ test("wrong results are shown by row and column, and their seed shows them again
     /^INVARIANT pipeline "risks", seed 52: after faults the tables are not those/,
   );
   expect(all).toMatch(
-    /risks: 1 difference\n\nwindow_start 2026-01-01T.*, user user-\d: is not published\n/,
+    /risks: 1 difference.*\n\nwindow_start 2026-01-01T.*, user user-\d: is not published\n/,
   );
   expect(all).toContain("{ seed: 52, schedules: 1, trace: console.log }");
   const lines: string[] = [];
@@ -371,4 +371,20 @@ test("the same call gives the same report, and two at once wait for each other",
   const fuzz = () => fuzzPipeline(right, someReturns, { schedules: 3, seed: 5 });
   const [first, second] = await Promise.all([fuzz(), fuzz()]);
   expect(second).toEqual(first);
+});
+
+test("a test's fake timers are left as they are", async () => {
+  vi.useFakeTimers({ now: START_MS });
+  try {
+    const { schedules } = await fuzzPipeline(
+      mapped(({ n }) => n),
+      someReturns,
+      { schedules: 2 },
+    );
+    expect(schedules).toBe(2);
+    expect(Date.now()).toBe(START_MS);
+    expect(performance.now()).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
 });
