@@ -5,10 +5,10 @@
  */
 import type { ObjectStore } from "./ports.js";
 
-const BYTES_MAX = 32 * 1024 * 1024;
+const BYTES_MAX = 64 * 1024 * 1024;
 
 /**
- * Remembers the last objects, at most 32 MiB of them.
+ * Remembers the last objects, at most 64 MiB of them.
  *
  * @example const objects = new RecentObjects(new FileObjectStore(dir));
  */

@@ -21,8 +21,9 @@ export class Accumulator {
   private readonly plan: GroupPlan;
   private readonly args: (Evaluate | null)[];
   private readonly filters: (Evaluate | null)[];
-  private columns: (Column | null)[] = [];
-  private filterColumns: (Column | null)[] = [];
+  /** Of the slice, by aggregate. */
+  private readonly columns: (Column | null)[] = [];
+  private readonly filterColumns: (Column | null)[] = [];
   private codes: Int32Array[];
   private keyColumns: Column[] = [];
   private picked = {
@@ -44,8 +45,10 @@ export class Accumulator {
     accepted: Accepted,
     dictionaries: readonly Dictionary[],
   ): readonly Int32Array[] {
-    this.columns = this.args.map((evaluate) => (evaluate === null ? null : evaluate(batch)));
-    this.filterColumns = this.filters.map((f) => (f === null ? null : f(batch)));
+    for (let a = 0; a < this.args.length; a++) {
+      this.columns[a] = this.args[a]?.(batch) ?? null;
+      this.filterColumns[a] = this.filters[a]?.(batch) ?? null;
+    }
     const done = new Set<number>();
     const encode = (dictionary: number, column: Column) => {
       if (done.has(dictionary)) return;
@@ -65,34 +68,41 @@ export class Accumulator {
     this.plan.aggregates.forEach(({ dictionary }, a) => {
       if (dictionary >= 0) encode(dictionary, this.columns[a]!);
     });
-    return this.plan.keys.map(({ dictionary }) => this.codes[dictionary]!);
+    const codes: Int32Array[] = [];
+    for (const { dictionary } of this.plan.keys) codes.push(this.codes[dictionary]!);
+    return codes;
   }
 
   /** Folds accepted positions [from, to), whose slots are set. */
   fold(store: GroupStore, accepted: Accepted, from: number, to: number): void {
     const events = store.lanes[EVENTS_LANE]!;
+    const { slots } = accepted;
     for (let i = from; i < to; i++) {
-      const slot = accepted.slots[i]!;
+      const slot = slots[i]!;
       events[slot]!++;
       store.touch(slot);
     }
-    this.plan.aggregates.forEach(({ aggregate, base, map, dictionary }, a) => {
-      const input = this.pick(accepted, from, to, this.columns[a]!, this.filterColumns[a]!);
+    const { aggregates } = this.plan;
+    for (let a = 0; a < aggregates.length; a++) {
+      const { aggregate, base, map, dictionary } = aggregates[a]!;
       const codes = dictionary < 0 ? null : this.codes[dictionary]!;
+      const input = this.pick(accepted, from, to, a, codes);
       const target = { lanes: store.lanes, base };
       const maps = map < 0 ? null : store.maps[map]!;
-      aggregate.fold({ ...input, codes }, target, maps, store.compare(dictionary));
-    });
+      aggregate.fold(input, target, maps, store.compare(dictionary));
+    }
   }
 
-  /** The rows of [from, to) that the aggregate's filter passes and whose argument is not null. */
+  /** The rows of [from, to) that aggregate `a`'s filter passes and whose argument is not null. */
   private pick(
     accepted: Accepted,
     from: number,
     to: number,
-    arg: Column | null,
-    filter: Column | null,
-  ): Omit<FoldInput, "codes"> {
+    a: number,
+    codes: Int32Array | null,
+  ): FoldInput {
+    const arg = this.columns[a]!;
+    const filter = this.filterColumns[a]!;
     const valid = arg?.valid ?? null;
     const { rows, slots, times } = accepted;
     if (valid === null && filter === null) {
@@ -102,6 +112,7 @@ export class Accumulator {
         rows: rows.subarray(from, to),
         times: times.subarray(from, to),
         arg,
+        codes,
       };
     }
     const out = this.room(to - from);
@@ -117,7 +128,7 @@ export class Accumulator {
       out.slots[count] = slots[i]!;
       out.times[count++] = times[i]!;
     }
-    return { count, slots: out.slots, rows: out.rows, times: out.times, arg };
+    return { count, slots: out.slots, rows: out.rows, times: out.times, arg, codes };
   }
 
   private room(count: number) {

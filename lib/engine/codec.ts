@@ -70,7 +70,7 @@ export class ByteWriter {
   }
 
   /** `count` numbers; whole numbers of a narrow range take 0, 1, 2 or 4 bytes each, others 8. */
-  column(values: ArrayLike<number>, count: number): void {
+  column(values: Float64Array | Int32Array, count: number): void {
     let min = 0;
     let max = 0;
     let whole = true;
@@ -94,7 +94,7 @@ export class ByteWriter {
     this.pack(values, count, width, min);
   }
 
-  private pack(values: ArrayLike<number>, count: number, width: number, min: number): void {
+  private pack(values: Float64Array | Int32Array, count: number, width: number, min: number): void {
     const { bytes, view } = this;
     let at = this.length;
     if (width === 1) {

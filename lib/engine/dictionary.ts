@@ -101,7 +101,7 @@ export class Dictionary {
   /** Entries from `from` on. */
   write(writer: ByteWriter, from: number): void {
     const count = this.count - from;
-    const lengths = new Float64Array(count);
+    const lengths = new Int32Array(count);
     for (let i = 0; i < count; i++) lengths[i] = this.ends[from + i]! - this.startOf(from + i);
     writer.u32(count);
     writer.column(lengths, count);
@@ -109,8 +109,8 @@ export class Dictionary {
   }
 
   /** The entries listed in `codes`, in that order. */
-  writeCodes(writer: ByteWriter, codes: ArrayLike<number>, count: number): void {
-    const lengths = new Float64Array(count);
+  writeCodes(writer: ByteWriter, codes: Int32Array, count: number): void {
+    const lengths = new Int32Array(count);
     let total = 0;
     for (let i = 0; i < count; i++) {
       lengths[i] = this.ends[codes[i]!]! - this.startOf(codes[i]!);
@@ -133,7 +133,7 @@ export class Dictionary {
   /** Adds written entries; returns the code here of each entry there. */
   read(reader: ByteReader): Int32Array {
     const count = reader.u32();
-    const lengths = reader.column(count);
+    const lengths = reader.columnInto(new Int32Array(count), count);
     const view = viewOf(reader.block());
     const codes = new Int32Array(count);
     let at = 0;

@@ -53,7 +53,7 @@ export function sessionRows(store: GroupStore): Batch {
 
 function groupRows(store: GroupStore, leading: readonly Column[]): Batch {
   const { plan } = store;
-  const slots = Int32Array.from(store.liveSlots());
+  const slots = store.liveSlots();
   const count = slots.length;
   const keys = plan.keys.map(({ column, dictionary }, k): Column => {
     const codes = store.keys[k]!;

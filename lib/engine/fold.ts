@@ -239,7 +239,10 @@ export class PartitionFold {
       eventOf: null,
     };
     const { verdicts, watermarks } = this;
-    return { ...program.steps.run(start), times: decoded.eventTimes, watermarks, verdicts };
+    // Written out: a spread's object has another hidden class by how it came about, and every loop
+    // over it would be compiled again for each.
+    const { batch, rows, count, eventOf } = program.steps.run(start);
+    return { batch, rows, count, eventOf, times: decoded.eventTimes, watermarks, verdicts };
   }
 
   private partials(program: WindowedProgram, partials: readonly Partial[]): Section[] {

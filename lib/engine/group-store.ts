@@ -8,6 +8,7 @@ import type { CompareCodes, LaneSource, Lanes } from "./aggregates/aggregate.js"
 import { ByteReader, ByteWriter } from "./codec.js";
 import { type Dictionary, DictionarySet, growF64, growInt32 } from "./dictionary.js";
 import { EVENTS_LANE, type GroupPlan } from "./group-plan.js";
+import { clearRecoding, numberCode, type Recoding, recodingFor } from "./recoding.js";
 import { SlotMap } from "./slot-map.js";
 
 const FREE = Number.NaN;
@@ -21,8 +22,8 @@ export class GroupStore {
   readonly dictionarySet: DictionarySet;
   readonly dictionaries: readonly Dictionary[];
   readonly maps: SlotMap[];
-  lanes: Float64Array[];
-  keys: Int32Array[];
+  readonly lanes: Float64Array[] = [];
+  readonly keys: Int32Array[] = [];
   /** Pane start by slot, epoch ms; NaN when the slot is free. Sessions use 0. */
   panes: Float64Array;
   /** Sessions: the next slot with the same key. */
@@ -34,7 +35,8 @@ export class GroupStore {
   private index = new Int32Array(64);
   private freeSlots: number[] = [];
   private dirtyAt: Int32Array;
-  private dirty: number[] = [];
+  private dirty = new Int32Array(64);
+  private dirtyCount = 0;
   private removed: number[] = [];
   private epoch = 1;
   private readonly comparers: CompareCodes[];
@@ -45,8 +47,8 @@ export class GroupStore {
     this.dictionaries = dictionarySet.all;
     this.comparers = this.dictionaries.map((dictionary) => (a, b) => dictionary.compare(a, b));
     this.maps = plan.maps.map(({ combine }) => new SlotMap(combine !== "union"));
-    this.lanes = Array.from({ length: plan.laneCount }, () => new Float64Array(this.capacity));
-    this.keys = plan.keys.map(() => new Int32Array(this.capacity));
+    for (let i = 0; i < plan.laneCount; i++) this.lanes.push(new Float64Array(this.capacity));
+    for (const _ of plan.keys) this.keys.push(new Int32Array(this.capacity));
     this.panes = new Float64Array(this.capacity).fill(FREE);
     this.chain = new Int32Array(this.capacity).fill(NONE);
     this.dirtyAt = new Int32Array(this.capacity);
@@ -54,7 +56,7 @@ export class GroupStore {
 
   /** Something changed since the last save. */
   get changed(): boolean {
-    return this.dirty.length > 0;
+    return this.dirtyCount > 0;
   }
 
   /** Forgets all groups but keeps their room; the dictionaries stay as they are. */
@@ -129,7 +131,8 @@ export class GroupStore {
     to: number,
   ): void {
     const seed = hashPane(pane);
-    let { index, keys } = this;
+    const { keys } = this;
+    let { index } = this;
     let mask = index.length - 1;
     for (let i = from; i < to; i++) {
       const row = rows[i]!;
@@ -141,7 +144,7 @@ export class GroupStore {
       }
       if (slot < 0) {
         slot = this.insert(pane, codes, row);
-        ({ index, keys } = this);
+        ({ index } = this);
         mask = index.length - 1;
       }
       slots[i] = slot;
@@ -151,7 +154,8 @@ export class GroupStore {
   touch(slot: number): void {
     if (this.dirtyAt[slot] === this.epoch) return;
     this.dirtyAt[slot] = this.epoch;
-    this.dirty.push(slot);
+    if (this.dirtyCount === this.dirty.length) this.dirty = growInt32(this.dirty, 0);
+    this.dirty[this.dirtyCount++] = slot;
   }
 
   remove(slot: number): void {
@@ -196,21 +200,16 @@ export class GroupStore {
 
   /** All that changed since the last save, without dictionaries; `all` writes every group. */
   write(writer: ByteWriter, all: boolean): void {
-    const removed = all ? [] : this.removed;
+    const removed = Int32Array.from(all ? [] : this.removed);
     writer.u32(removed.length);
     writer.column(removed, removed.length);
-    const slots = all ? this.liveSlots() : this.dirty.filter((s) => !Number.isNaN(this.panes[s]!));
-    const count = slots.length;
-    const scratch = new Float64Array(count);
-    const gather = (from: Float64Array | Int32Array) => {
-      for (let i = 0; i < count; i++) scratch[i] = from[slots[i]!]!;
-      writer.column(scratch, count);
-    };
-    writer.u32(count);
-    writer.column(slots, count);
-    gather(this.panes);
-    for (const key of this.keys) gather(key);
-    for (const lane of this.lanes) gather(lane);
+    const slots = all ? this.liveSlots() : this.changedSlots();
+    writer.u32(slots.length);
+    writer.column(slots, slots.length);
+    const scratch = new Float64Array(slots.length);
+    writePicked(writer, this.panes, slots, scratch);
+    for (const key of this.keys) writePicked(writer, key, slots, scratch);
+    for (const lane of this.lanes) writePicked(writer, lane, slots, scratch);
     for (const map of this.maps) map.write(writer, all);
   }
 
@@ -220,9 +219,13 @@ export class GroupStore {
     for (const map of this.maps) map.saved();
   }
 
+  private changedSlots(): Int32Array {
+    return this.dirty.subarray(0, this.dirtyCount).filter((s) => !Number.isNaN(this.panes[s]!));
+  }
+
   private forgetChanges(): void {
     this.epoch++;
-    this.dirty = [];
+    this.dirtyCount = 0;
     this.removed = [];
   }
 
@@ -269,17 +272,18 @@ export class GroupStore {
   /** A copy without dead dictionary entries. */
   compacted(dictionarySet = new DictionarySet(this.plan.dictionaryCount)): GroupStore {
     const writer = new ByteWriter();
-    const slots = Int32Array.from(this.liveSlots());
+    const slots = this.liveSlots();
     this.writeGroups(writer, slots, slots.length, true);
     const copy = new GroupStore(this.plan, dictionarySet);
     copy.mergeGroups(new ByteReader(writer.finish()));
     return copy;
   }
 
-  liveSlots(): number[] {
-    const slots: number[] = [];
-    for (let s = 0; s < this.used; s++) if (!Number.isNaN(this.panes[s]!)) slots.push(s);
-    return slots;
+  liveSlots(): Int32Array {
+    const slots = new Int32Array(this.used);
+    let count = 0;
+    for (let s = 0; s < this.used; s++) if (!Number.isNaN(this.panes[s]!)) slots[count++] = s;
+    return slots.subarray(0, count);
   }
 
   /** Cuts the given groups out as a self-contained partial; all of them, without `slots`. */
@@ -305,9 +309,10 @@ export class GroupStore {
     withPanes: boolean,
     recodes: readonly Recoding[],
   ): void {
-    this.dictionaries.forEach((dictionary, d) => {
-      dictionary.writeCodes(writer, recodes[d]!.codes, recodes[d]!.count);
-    });
+    for (let d = 0; d < recodes.length; d++) {
+      const { codes, count: used } = recodes[d]!;
+      this.dictionaries[d]!.writeCodes(writer, codes, used);
+    }
     const scratch = new Float64Array(count);
     writer.u32(count);
     writer.u8(withPanes ? 1 : 0);
@@ -315,14 +320,15 @@ export class GroupStore {
       for (let i = 0; i < count; i++) scratch[i] = this.panes[slotAt(slots, i)]!;
       writer.column(scratch, count);
     }
-    this.plan.keys.forEach(({ dictionary }, k) => {
-      const { recode } = recodes[dictionary]!;
+    for (let k = 0; k < this.keys.length; k++) {
+      const { recode } = recodes[this.plan.keys[k]!.dictionary]!;
+      const codes = this.keys[k]!;
       for (let i = 0; i < count; i++) {
-        const code = this.keys[k]![slotAt(slots, i)]!;
+        const code = codes[slotAt(slots, i)]!;
         scratch[i] = code < 0 ? code : recode[code]!;
       }
       writer.column(scratch, count);
-    });
+    }
     for (let lane = 0; lane < this.lanes.length; lane++) {
       const coded = this.plan.codeLanes.find((c) => c.lane === lane);
       const values = this.lanes[lane]!;
@@ -334,10 +340,11 @@ export class GroupStore {
       }
       writer.column(scratch, count);
     }
-    this.plan.maps.forEach(({ dictionary }, m) => {
+    for (let m = 0; m < this.maps.length; m++) {
+      const { dictionary } = this.plan.maps[m]!;
       const recode = dictionary < 0 ? null : recodes[dictionary]!.recode;
       this.maps[m]!.writeSlots(writer, slots, count, recode);
-    });
+    }
   }
 
   /**
@@ -345,16 +352,19 @@ export class GroupStore {
    * own.
    */
   mergeGroups(reader: ByteReader, pane = 0): void {
-    const recodes = this.dictionaries.map((dictionary) => dictionary.read(reader));
+    const recodes: Int32Array[] = [];
+    for (const dictionary of this.dictionaries) recodes.push(dictionary.read(reader));
     const count = reader.u32();
     const panes = reader.u8() === 1 ? reader.column(count) : null;
-    const keys = this.plan.keys.map(({ dictionary }) => {
+    const keys: Int32Array[] = [];
+    for (const { dictionary } of this.plan.keys) {
       const codes = reader.columnInto(new Int32Array(count), count);
-      for (let i = 0; i < count; i++)
-        if (codes[i]! >= 0) codes[i] = recodes[dictionary]![codes[i]!]!;
-      return codes;
-    });
-    const lanes = this.lanes.map(() => reader.column(count));
+      const recode = recodes[dictionary]!;
+      for (let i = 0; i < count; i++) if (codes[i]! >= 0) codes[i] = recode[codes[i]!]!;
+      keys.push(codes);
+    }
+    const lanes: Float64Array[] = [];
+    for (const _ of this.lanes) lanes.push(reader.column(count));
     for (const { lane, flag, dictionary } of this.plan.codeLanes) {
       for (let i = 0; i < count; i++) {
         if (lanes[flag]![i] !== 0) lanes[lane]![i] = recodes[dictionary]![lanes[lane]![i]!]!;
@@ -374,10 +384,11 @@ export class GroupStore {
       const compare = this.compare(dictionary);
       for (let i = 0; i < count; i++) aggregate.merge(to, slots[i]!, from, i, compare);
     }
-    this.plan.maps.forEach(({ combine, dictionary }, m) => {
+    for (let m = 0; m < this.maps.length; m++) {
+      const { combine, dictionary } = this.plan.maps[m]!;
       const recode = dictionary < 0 ? null : recodes[dictionary]!;
       this.maps[m]!.merge(reader, slots, recode, combine);
-    });
+    }
   }
 
   private slotToMerge(pane: number, keys: readonly Int32Array[], i: number): number {
@@ -411,36 +422,28 @@ export class GroupStore {
   /** Numbers the dictionary's codes that the groups use; the caller clears it after use. */
   private usedCodes(d: number, slots: Int32Array | null, count: number): Recoding {
     const recoding = recodingFor(d, this.dictionaries[d]!.count);
-    const { recode, codes } = recoding;
-    let used = 0;
-    const see = (code: number) => {
-      if (code < 0 || recode[code] !== NONE) return;
-      codes[used] = code;
-      recode[code] = used++;
-    };
-    this.plan.keys.forEach((key, k) => {
-      if (key.dictionary !== d) return;
-      for (let i = 0; i < count; i++) see(this.keys[k]![slotAt(slots, i)]!);
-    });
+    for (let k = 0; k < this.keys.length; k++) {
+      if (this.plan.keys[k]!.dictionary !== d) continue;
+      const keys = this.keys[k]!;
+      for (let i = 0; i < count; i++) numberCode(recoding, keys[slotAt(slots, i)]!);
+    }
     for (const coded of this.plan.codeLanes) {
       if (coded.dictionary !== d) continue;
       for (let i = 0; i < count; i++) {
         const slot = slotAt(slots, i);
-        if (this.lanes[coded.flag]![slot] !== 0) see(this.lanes[coded.lane]![slot]!);
+        const isSet = this.lanes[coded.flag]![slot] !== 0;
+        if (isSet) numberCode(recoding, this.lanes[coded.lane]![slot]!);
       }
     }
-    this.plan.maps.forEach((map, m) => {
-      if (map.dictionary === d) {
-        used = this.maps[m]!.numberKeys(slots, count, recode, codes, used);
-      }
-    });
-    recoding.count = used;
+    for (let m = 0; m < this.maps.length; m++) {
+      if (this.plan.maps[m]!.dictionary === d) this.maps[m]!.numberKeys(slots, count, recoding);
+    }
     return recoding;
   }
 
   /** Notes the dictionary's codes that live groups use in `seen`. */
   markCodes(d: number, seen: Uint8Array): void {
-    const slots = Int32Array.from(this.liveSlots());
+    const slots = this.liveSlots();
     const recoding = this.usedCodes(d, slots, slots.length);
     for (let i = 0; i < recoding.count; i++) seen[recoding.codes[i]!] = 1;
     clearRecoding(recoding);
@@ -460,8 +463,9 @@ export class GroupStore {
     this.panes = growF64(this.panes, this.capacity).fill(FREE, from);
     this.chain = growInt32(this.chain, this.capacity).fill(NONE, from);
     this.dirtyAt = growInt32(this.dirtyAt, this.capacity);
-    this.lanes = this.lanes.map((lane) => growF64(lane, this.capacity));
-    this.keys = this.keys.map((key) => growInt32(key, this.capacity));
+    const { lanes, keys, capacity } = this;
+    for (let lane = 0; lane < lanes.length; lane++) lanes[lane] = growF64(lanes[lane]!, capacity);
+    for (let k = 0; k < keys.length; k++) keys[k] = growInt32(keys[k]!, capacity);
     this.capacity = this.panes.length;
   }
 
@@ -548,31 +552,6 @@ function refuseCompare(): number {
   throw new TypeError("this aggregate has no dictionary to compare by");
 }
 
-/** Codes that are used, numbered from 0, and back. */
-interface Recoding {
-  /** By code: its number, or -1. */
-  readonly recode: Int32Array;
-  /** By number: the code. */
-  readonly codes: Int32Array;
-  count: number;
-}
-
-/** One per dictionary of a store, reused: a partial is written in one go. */
-const recodings: Recoding[] = [];
-
-function recodingFor(d: number, codes: number): Recoding {
-  const found = recodings[d];
-  if (found !== undefined && found.recode.length >= codes) return found;
-  const room = Math.max(1024, 2 * codes);
-  const made = { recode: new Int32Array(room).fill(NONE), codes: new Int32Array(room), count: 0 };
-  recodings[d] = made;
-  return made;
-}
-
-function clearRecoding({ recode, codes, count }: Recoding): void {
-  for (let i = 0; i < count; i++) recode[codes[i]!] = NONE;
-}
-
 /**
  * True when most dictionary entries belong to groups that are gone, over all stores that share
  * the dictionaries.
@@ -589,6 +568,16 @@ export function worthCompacting(set: DictionarySet, stores: readonly GroupStore[
     for (const store of stores) store.markCodes(d, seen);
     return seen.reduce((sum, one) => sum + one, 0) * 2 < count;
   });
+}
+
+function writePicked(
+  writer: ByteWriter,
+  from: Float64Array | Int32Array,
+  slots: Int32Array,
+  scratch: Float64Array,
+): void {
+  for (let i = 0; i < slots.length; i++) scratch[i] = from[slots[i]!]!;
+  writer.column(scratch, slots.length);
 }
 
 function slotAt(slots: Int32Array | null, i: number): number {

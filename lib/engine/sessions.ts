@@ -56,7 +56,7 @@ export class SessionOperator {
       else if (ends[slot]! < this.earliestEnd) this.earliestEnd = ends[slot]!;
     }
     if (closed.length === 0) return [];
-    const partial = this.partial(closed, false);
+    const partial = this.partial(Int32Array.from(closed), false);
     for (const slot of closed) store.remove(slot);
     return [partial];
   }
@@ -105,18 +105,19 @@ export class SessionOperator {
   private accept(input: TableInput, late: LateSink): void {
     const { accepted, counters } = this;
     acceptedRoom(accepted, input.count);
-    counters.events += input.count;
+    const { count, rows, eventOf, verdicts, times, watermarks } = input;
+    counters.events += count;
     let kept = 0;
-    for (let i = 0; i < input.count; i++) {
-      const row = input.rows[i]!;
-      const event = input.eventOf === null ? row : input.eventOf[row]!;
-      const verdict = input.verdicts[event]!;
+    for (let i = 0; i < count; i++) {
+      const row = rows[i]!;
+      const event = eventOf === null ? row : eventOf[row]!;
+      const verdict = verdicts[event]!;
       if (verdict === DUPLICATE) {
         counters.duplicates++;
         continue;
       }
-      const time = input.times[event]!;
-      if (verdict === UNCHECKABLE || time < input.watermarks[event]!) {
+      const time = times[event]!;
+      if (verdict === UNCHECKABLE || time < watermarks[event]!) {
         counters.late++;
         late(event);
         continue;
@@ -171,9 +172,9 @@ export class SessionOperator {
     return earlier;
   }
 
-  private partial(slots: number[], open: boolean): Partial {
+  private partial(slots: Int32Array, open: boolean): Partial {
     this.writer.reset();
-    this.store.writeGroups(this.writer, Int32Array.from(slots), slots.length);
+    this.store.writeGroups(this.writer, slots, slots.length);
     const bytes = this.writer.finish();
     return { kind: "sessions", start: 0, open, groups: slots.length, bytes };
   }

@@ -5,6 +5,7 @@
  */
 import type { ByteReader, ByteWriter } from "./codec.js";
 import { growF64, growInt32 } from "./dictionary.js";
+import { numberCode, type Recoding } from "./recoding.js";
 
 const NONE = -1;
 
@@ -175,37 +176,21 @@ export class SlotMap {
     }
   }
 
-  /**
-   * Numbers the keys of the slots (all, without `slots`) that `recode` has no number for, from
-   * `used` on; `codes` lists them by number. Returns the next number.
-   */
-  numberKeys(
-    slots: Int32Array | null,
-    count: number,
-    recode: Int32Array,
-    codes: Int32Array,
-    used: number,
-  ): number {
-    const { words } = this;
-    let next = used;
-    const see = (key: number): void => {
-      if (recode[key] !== NONE) return;
-      codes[next] = key;
-      recode[key] = next++;
-    };
+  /** Numbers the keys of the slots (all, without `slots`) that have no number. */
+  numberKeys(slots: Int32Array | null, count: number, recoding: Recoding): void {
+    const { words, heads } = this;
     if (slots === null) {
       for (let e = 0; e < this.used; e++) {
-        if (words[e * WORDS + SLOT] !== NONE) see(words[e * WORDS + KEY]!);
+        if (words[e * WORDS + SLOT] !== NONE) numberCode(recoding, words[e * WORDS + KEY]!);
       }
-      return next;
+      return;
     }
     for (let i = 0; i < count; i++) {
-      if (slots[i]! >= this.heads.length) continue;
-      for (let e = this.heads[slots[i]!]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
-        see(words[e * WORDS + KEY]!);
+      if (slots[i]! >= heads.length) continue;
+      for (let e = heads[slots[i]!]!; e !== NONE; e = words[e * WORDS + NEXT]!) {
+        numberCode(recoding, words[e * WORDS + KEY]!);
       }
     }
-    return next;
   }
 
   /** Hands over entries that `write` wrote. */

@@ -131,7 +131,7 @@ export class WindowOperator {
   write(writer: ByteWriter, all: boolean): void {
     if (all) this.compact();
     this.dictionarySet.write(writer, all);
-    const removed = all ? [] : this.removed;
+    const removed = Float64Array.from(all ? [] : this.removed);
     writer.u32(removed.length);
     writer.column(removed, removed.length);
     const panes = [...this.panes.values()].filter(({ store }) => all || store.changed);
@@ -195,18 +195,19 @@ export class WindowOperator {
       this.watermarksOf = new Float64Array(input.count);
       this.ordinals = new Int32Array(input.count);
     }
-    counters.events += input.count;
+    const { count, rows, eventOf, verdicts, times, watermarks } = input;
+    counters.events += count;
     let kept = 0;
-    for (let i = 0; i < input.count; i++) {
-      const row = input.rows[i]!;
-      const event = input.eventOf === null ? row : input.eventOf[row]!;
-      const verdict = input.verdicts[event]!;
+    for (let i = 0; i < count; i++) {
+      const row = rows[i]!;
+      const event = eventOf === null ? row : eventOf[row]!;
+      const verdict = verdicts[event]!;
       if (verdict === DUPLICATE) {
         counters.duplicates++;
         continue;
       }
-      const time = input.times[event]!;
-      const watermark = input.watermarks[event]!;
+      const time = times[event]!;
+      const watermark = watermarks[event]!;
       // At or after the watermark, its last window is surely open.
       const isOpen = time >= watermark || this.align(time, this.everyMs) + this.sizeMs > watermark;
       if (verdict === UNCHECKABLE || !isOpen) {

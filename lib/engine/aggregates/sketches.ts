@@ -16,7 +16,8 @@ export const countDistinct: Aggregate = {
   coded: true,
   fold(input, _to, map) {
     const codes = input.codes!;
-    for (let i = 0; i < input.count; i++) map!.add(input.slots[i]!, codes[input.rows[i]!]!);
+    const { count, slots, rows } = input;
+    for (let i = 0; i < count; i++) map!.add(slots[i]!, codes[rows[i]!]!);
   },
   finish: ({ slots, count, map }) => countOutput(count, (i) => map!.countIn(slots[i]!)),
 };

@@ -14,7 +14,8 @@ export const count: Aggregate = {
   laneCount: 1,
   fold(input, to) {
     const n = to.lanes[to.base]!;
-    for (let i = 0; i < input.count; i++) n[input.slots[i]!]!++;
+    const { count, slots } = input;
+    for (let i = 0; i < count; i++) n[slots[i]!]!++;
   },
   merge(to, slot, from, i) {
     to.lanes[to.base]![slot]! += from.lanes[from.base]![i]!;
@@ -31,9 +32,10 @@ const doubleSum: Omit<Aggregate, "finish"> = {
     const sum = to.lanes[to.base]!;
     const n = to.lanes[to.base + 1]!;
     const values = numbersOf(input.arg!);
-    for (let i = 0; i < input.count; i++) {
-      const slot = input.slots[i]!;
-      sum[slot]! += values[input.rows[i]!]!;
+    const { count, slots, rows } = input;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[i]!;
+      sum[slot]! += values[rows[i]!]!;
       n[slot]!++;
     }
   },
@@ -57,9 +59,10 @@ const wholeSum: Omit<Aggregate, "finish"> = {
     const wide = input.arg!.vector.kind === "int64";
     const halves = wide ? int64Halves(input.arg!) : null;
     const values = wide ? null : numbersOf(input.arg!);
-    for (let i = 0; i < input.count; i++) {
-      const slot = input.slots[i]!;
-      const row = input.rows[i]!;
+    const { count, slots, rows } = input;
+    for (let i = 0; i < count; i++) {
+      const slot = slots[i]!;
+      const row = rows[i]!;
       if (halves !== null) {
         high[slot]! += halves.hi[2 * row + 1]!;
         low[slot]! += halves.lo[2 * row]!;

@@ -9,6 +9,7 @@ import type { TextArea } from "./text-area.js";
 
 /** Longest excerpt of a record in a message. */
 const EXCERPT_CHARS_MAX = 100;
+const TWO_32 = 2 ** 32;
 /** Enough bytes for so many characters. */
 const EXCERPT_BYTES_MAX = 4 * EXCERPT_CHARS_MAX;
 
@@ -32,6 +33,8 @@ export class FieldColumn {
   private ends = new Int32Array(0);
   private numbers = new Float64Array(0);
   private integers = new BigInt64Array(0);
+  /** The same, in halves, the low one first. */
+  private halves = new Uint32Array(0);
   private list: RowValue[] = [];
   private lists: unknown[] = [];
   private valid = new Uint8Array(0);
@@ -64,6 +67,7 @@ export class FieldColumn {
     }
     if (this.storage === "int64" && this.integers.length < rows) {
       this.integers = new BigInt64Array(rows);
+      this.halves = new Uint32Array(this.integers.buffer);
     }
   }
 
@@ -217,7 +221,8 @@ export class FieldColumn {
       }
       case "int64": {
         const { integer } = reader;
-        this.integers[row] = integer.small ? BigInt(integer.number) : integer.bigint;
+        if (integer.small) this.writeSmall(row, integer.number);
+        else this.integers[row] = integer.bigint;
         break;
       }
       case "any":
@@ -225,6 +230,13 @@ export class FieldColumn {
         break;
     }
     if (this.node.nullable) this.valid[row] = 1;
+  }
+
+  /** Of at most 15 digits, in two halves: without a BigInt a value. */
+  private writeSmall(row: number, value: number): void {
+    const high = Math.floor(value / TWO_32);
+    this.halves[2 * row] = value - high * TWO_32;
+    this.halves[2 * row + 1] = high;
   }
 
   private writeNull(row: number): void {

@@ -39,6 +39,8 @@ export class ScalarReader {
 
   private readonly scale: number;
   private readonly limit: bigint;
+  /** The same for what has at most 15 digits: exact where it has no more itself. */
+  private readonly smallLimit: number;
   readonly iso: IsoReader | null;
   private readonly oneOf: readonly Uint8Array[] | null;
   private readonly texts: TextArea;
@@ -51,6 +53,7 @@ export class ScalarReader {
     const epochScale = format.kind === "iso" ? 0 : EPOCH_SCALE[format.kind];
     this.scale = type.kind === "decimal" ? type.scale : epochScale;
     this.limit = type.kind === "decimal" ? 10n ** BigInt(type.precision) - 1n : BIGINT_MAX;
+    this.smallLimit = Number(this.limit);
     this.iso =
       type.kind === "timestamp" && format.kind === "iso"
         ? new IsoReader(format.withoutOffset)
@@ -150,9 +153,9 @@ export class ScalarReader {
     if (kind === "int") {
       return this.number >= -INT_MAX - 1 && this.number <= INT_MAX ? VALUE : OUT_OF_RANGE;
     }
-    if (kind === "bigint" && integer.small) return VALUE;
     const { limit } = this;
-    const value = integer.small ? BigInt(this.number) : integer.bigint;
+    if (integer.small) return Math.abs(this.number) <= this.smallLimit ? VALUE : OUT_OF_RANGE;
+    const value = integer.bigint;
     const least = kind === "bigint" ? -limit - 1n : -limit;
     return value >= least && value <= limit ? VALUE : OUT_OF_RANGE;
   }

@@ -34,14 +34,14 @@ it("keeps the store's object when a key was taken before", async () => {
   expect(Buffer.from((await objects.get("a"))!).toString()).toBe("first");
 });
 
-it("forgets what was deleted, and the oldest beyond 32 MiB", async () => {
+it("forgets what was deleted, and the oldest beyond 64 MiB", async () => {
   const { store, reads } = counted();
   const objects = new RecentObjects(store);
   await objects.putIfAbsent("gone", Buffer.from("x"));
   await objects.delete("gone");
   expect(await objects.get("gone")).toBeNull();
-  for (const key of ["old", "new"]) await objects.putIfAbsent(key, Buffer.alloc(17 * MEBIBYTE));
-  await objects.putIfAbsent("huge", Buffer.alloc(33 * MEBIBYTE));
+  for (const key of ["old", "new"]) await objects.putIfAbsent(key, Buffer.alloc(33 * MEBIBYTE));
+  await objects.putIfAbsent("huge", Buffer.alloc(65 * MEBIBYTE));
   for (const key of ["new", "old", "huge"]) await objects.get(key);
   expect(reads).toEqual(["gone", "old", "huge"]);
 });

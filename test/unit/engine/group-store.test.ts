@@ -27,7 +27,7 @@ function storeOf(pages: readonly string[]): GroupStore {
 function pagesOf(store: GroupStore): string[] {
   const [dictionary] = store.dictionaries;
   const page = (slot: number) => dictionary!.bytesOf(store.keys[0]![slot]!);
-  return store.liveSlots().map((slot) => Buffer.from(page(slot)).toString());
+  return Array.from(store.liveSlots(), (slot) => Buffer.from(page(slot)).toString());
 }
 
 /** A machine without memory for what is to be written. */

@@ -37,7 +37,7 @@ describe("number columns", () => {
     },
   ])("come back as they went in: $name", ({ values }) => {
     const writer = new ByteWriter(1);
-    writer.column(values, values.length);
+    writer.column(Float64Array.from(values), values.length);
     const back = new ByteReader(writer.finish()).column(values.length);
     expect([...back].map((v) => (Object.is(v, -0) ? "-0" : v))).toEqual(
       values.map((v) => (Object.is(v, -0) ? "-0" : v)),
@@ -46,7 +46,7 @@ describe("number columns", () => {
 
   test("a cut-off object is refused, not read as garbage", () => {
     const writer = new ByteWriter();
-    writer.column([1, 2, 3000], 3);
+    writer.column(Float64Array.of(1, 2, 3000), 3);
     const cut = writer.finish().subarray(0, 12);
     expect(() => new ByteReader(cut).column(3)).toThrow(/stored data ends/);
   });
