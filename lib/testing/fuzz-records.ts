@@ -4,7 +4,7 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import type { PipelineDefinition, StreamNode } from "../define/definition.js";
+import type { FieldNode, PipelineDefinition, StreamNode } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { partitionOf } from "../sources/simulate/random.js";
 import { NO_FAULTS } from "./faults.js";
@@ -166,7 +166,7 @@ function refuseSpreadKeys(stream: StreamNode, records: readonly PlacedRecord[]):
   if (field === undefined) return;
   const seen = new Map<string, number>();
   for (const record of records) {
-    const key = record.stream === stream.name ? valueAtPath(record.value, field.path) : undefined;
+    const key = record.stream === stream.name ? keyIn(record.value, field) : undefined;
     if (key === undefined) continue;
     const before = seen.get(key);
     seen.set(key, record.partition);
@@ -181,8 +181,8 @@ function refuseSpreadKeys(stream: StreamNode, records: readonly PlacedRecord[]):
   }
 }
 
-/** As JSON; undefined where there is none. */
-function valueAtPath(bytes: Buffer | null, path: readonly string[]): string | undefined {
+/** As JSON; undefined where there is none, or none that can be told from others. */
+function keyIn(bytes: Buffer | null, { path, type }: FieldNode): string | undefined {
   let value: unknown;
   try {
     value = JSON.parse(bytes?.toString("utf8") ?? "null");
@@ -193,7 +193,8 @@ function valueAtPath(bytes: Buffer | null, path: readonly string[]): string | un
     if (typeof value !== "object" || value === null) return undefined;
     value = Object.entries(value).find(([key]) => key === name)?.[1];
   }
-  return value === undefined || value === null ? undefined : JSON.stringify(value);
+  const isKey = type.kind === "string" ? typeof value === "string" : Number.isSafeInteger(value);
+  return isKey ? JSON.stringify(value) : undefined;
 }
 
 const SHOWN_MAX = 200;

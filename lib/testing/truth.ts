@@ -119,8 +119,14 @@ function shownTables(tables: ScheduleResult["tables"]): Map<string, string[]> {
   return new Map([...tables].map(([name, rows]) => [name, rows.map(shown).sort()]));
 }
 
-const shown = (row: SimulatedRow) =>
-  JSON.stringify(row, (_, value) => (typeof value === "bigint" ? `${value}n` : value));
+const shown = (row: SimulatedRow) => JSON.stringify(row, exactly);
+
+/** JSON has neither bigints, nor -0, nor what is not finite. */
+function exactly(_name: string, value: unknown): unknown {
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value !== "number" || (Number.isFinite(value) && !Object.is(value, -0))) return value;
+  return Object.is(value, -0) ? "-0" : `${value}`;
+}
 
 const shownAccounting = ({ accounting }: ScheduleResult) => JSON.stringify(accounting);
 
