@@ -67,7 +67,7 @@ export interface PartitionEnd {
   readonly timestampMs: number | null;
 }
 
-/** `replay`: checkpoints are a backfill's; `handOver`: all is there, and some may be handed over. */
+/** `replay`: checkpoints are a backfill's; `handOver`: all is there, some may be handed over. */
 type Phase = "replay" | "handOver" | "done";
 
 interface Journal {
@@ -88,7 +88,8 @@ interface BronzePartition {
  * backfill is at work, "INVARIANT" when the rebuilt tables are not what batch SQL says, "STORAGE".
  *
  * @example
- * const report = await backfillStack({ pipeline, from: await databaseAt("s3://old", "clicks"), … });
+ * const from = await databaseAt("s3://old-bucket", "clicks");
+ * const report = await backfillStack({ pipeline, from, stores, env, batchSize: 10_000 });
  */
 export async function backfillStack(options: StackBackfillOptions): Promise<StackBackfillReport> {
   refuseUnfit(options.pipeline.definition);
@@ -367,8 +368,8 @@ function refuseObjects(partitions: readonly BronzePartition[]): void {
 const hasBegun = (found: string): MillpondError =>
   new MillpondError(
     "OUTPUT",
-    `the new stack's processor has begun by itself: ${found}. Take the stack down, deploy it with ` +
-      "-c paused=true, run the backfill, and deploy it without",
+    `the new stack's processor has begun by itself: ${found}. Take the stack down, deploy it ` +
+      "with -c paused=true, run the backfill, and deploy it without",
   );
 
 const overtaken = (id: string): MillpondError =>

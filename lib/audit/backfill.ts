@@ -163,8 +163,8 @@ function refuseUnfit(before: PipelineDefinition, after: PipelineDefinition): voi
   if (removed !== undefined) {
     throw new MillpondError(
       "OUTPUT",
-      `no table of the new definition reads stream "${removed.name}", whose records are in bronze ` +
-        "and would be lost: keep a table that reads it (one that none of its events passes: " +
+      `no table of the new definition reads stream "${removed.name}", whose records are in ` +
+        "bronze and would be lost: keep a table that reads it (one that none of its events passes: " +
         `${removed.name}.filter((e) => e.${removed.eventTime}.isNull()).rows())`,
     );
   }

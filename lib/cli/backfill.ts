@@ -135,8 +135,8 @@ async function inStack(file: string, stack: StackFlags, flags: BackfillFlags): P
   const built =
     audit === null
       ? "What an earlier backfill had built is handed over."
-      : `Rebuilt from ${number(audit.records)} records in bronze; all ${number(rows ?? 0)} rows are ` +
-        "as batch SQL says.";
+      : `Rebuilt from ${number(audit.records)} records in bronze; all ${number(rows ?? 0)} rows ` +
+        "are as batch SQL says.";
   process.stdout.write(`${built}\n${takeOverText(partitions)}`);
 }
 

@@ -192,8 +192,8 @@ export class Publisher {
     throw new MillpondError(
       "OUTPUT",
       `the output's results were published by another or a changed definition (hash ${found}, ` +
-        `expected ${this.definitionHash}): run with the definition that wrote it, or give another ` +
-        "output (in AWS another name or stage)",
+        `expected ${this.definitionHash}): run with the definition that wrote it, or give ` +
+        "another output (in AWS another name or stage)",
     );
   }
 

@@ -1,7 +1,7 @@
 /** The output directory of a run: what lies where in it, whose it is, and who may write to it. */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import type { PipelineDefinition } from "../define/definition.js";
+import { type PipelineDefinition, takesBronze } from "../define/definition.js";
 import { definitionFrom, toJson } from "../define/json.js";
 import { DuckDBInstance } from "../duckdb-api.js";
 import { MillpondError } from "../errors.js";
@@ -193,10 +193,22 @@ export function checkOutput(
     "OUTPUT",
     `${paths.dir} was written by another version of pipeline "${definition.name}" ` +
       `(${changesBetween(found.definition, JSON.parse(toJson(definition)))}). ` +
-      "Results of two definitions do not mix: " +
-      "rebuild them from bronze with `millpond backfill`, give a new --out to process the input " +
-      "again, or go back to the old definition",
+      `Results of two definitions do not mix: ${waysOut(found.definition, definition)}, or go ` +
+      "back to the old definition",
   );
+}
+
+/** A backfill needs bronze, and neither topics nor Snowflake can be rebuilt. */
+function waysOut(before: PipelineDefinition, after: PipelineDefinition): string {
+  const fixed = after.sinks.find(({ kind }) => kind === "kafka" || kind === "snowflake");
+  if (fixed !== undefined) {
+    const own = fixed.kind === "kafka" ? "topic" : "schema";
+    const place = `give a new --out, and its ${fixed.kind} sink another ${own}`;
+    return `${place}, to process the input again`;
+  }
+  const again = "give a new --out to process the input again";
+  const keepBronze = [before, after].every(({ sinks }) => sinks.some(takesBronze));
+  return keepBronze ? `rebuild them from bronze with \`millpond backfill\`, ${again}` : again;
 }
 
 /** What changed, in a few words. */

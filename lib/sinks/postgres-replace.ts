@@ -198,8 +198,8 @@ async function refuseReaders(
   const names = readers.map(({ reader }) => String(reader)).join(", ");
   throw new MillpondError(
     "OUTPUT",
-    `tables in schema "${schema}" of ${connection.place} are read by ${names}, so that they cannot ` +
-      "be replaced: drop those, and create them again when the backfill is done",
+    `tables in schema "${schema}" of ${connection.place} are read by ${names}, so that they ` +
+      "cannot be replaced: drop those, and create them again when the backfill is done",
   );
 }
 

@@ -3,7 +3,18 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { count, minutes, pipeline, stream, timestamp, tumbling } from "../../../lib/index.js";
+import type { SinkNode } from "../../../lib/define/definition.js";
+import {
+  count,
+  duckdb,
+  kafka,
+  lake,
+  minutes,
+  pipeline,
+  stream,
+  timestamp,
+  tumbling,
+} from "../../../lib/index.js";
 import { claimOutput, outputPaths, readManifest } from "../../../lib/runtime/output.js";
 
 const paths = outputPaths(mkdtempSync(join(tmpdir(), "millpond-output-")));
@@ -50,4 +61,22 @@ test.each<[string, (text: string) => string, string]>([
 test("a manifest of another format names both", () => {
   writeFileSync(paths.manifest, written.replace('"format": 1', '"format": 2'));
   expect(() => readManifest(paths)).toThrow("was written in format 2, this program reads and");
+});
+
+test("a changed definition is refused, with what can be done about it", () => {
+  writeFileSync(paths.manifest, written);
+  const of = (sinks: readonly SinkNode[]) =>
+    pipeline("p", { rows: visits.rows() }, { sinks }).definition;
+  const advice = (sinks: readonly SinkNode[]) => {
+    try {
+      claimOutput(paths, of(sinks), "other");
+    } catch (error) {
+      return String(error);
+    }
+    return "";
+  };
+  expect(advice([lake(), duckdb()])).toContain("`millpond backfill`, give a new --out to process");
+  expect(advice([duckdb()])).not.toContain("backfill");
+  const topic = advice([lake(), kafka({ table: "rows", topic: "rows" })]);
+  expect(topic).toContain("do not mix: give a new --out, and its kafka sink another topic");
 });
