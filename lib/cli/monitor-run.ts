@@ -22,8 +22,9 @@ export async function runMonitor(flags: MonitorFlags): Promise<void> {
   const tell = (kind: string, message: string) => {
     process.stdout.write(json ? `${JSON.stringify({ kind, message })}\n` : `${message}\n`);
   };
+  const { source, shown } = sourceOf(flags);
   const monitor = new Monitor({
-    source: sourceOf(flags),
+    source,
     rules: rulesOf(flags),
     actions: await actionsOf(flags, json),
     repeatMs: flags.repeat * 60_000,
@@ -42,7 +43,7 @@ export async function runMonitor(flags: MonitorFlags): Promise<void> {
   const ended = new AbortController();
   const end = () => ended.abort();
   process.once("SIGINT", end).once("SIGTERM", end);
-  tell("watching", `watching ${flags.metrics ?? flags.out}; Ctrl-C ends it`);
+  tell("watching", `watching ${shown}; Ctrl-C ends it`);
   let isSaid = false;
   while (!ended.signal.aborted) {
     await look();
@@ -56,14 +57,18 @@ export async function runMonitor(flags: MonitorFlags): Promise<void> {
   }
 }
 
-function sourceOf({ metrics, out }: MonitorFlags): SampleSource {
-  if (metrics !== undefined) return endpointSource(metrics);
-  return {
+function sourceOf({ metrics, out = "" }: MonitorFlags) {
+  if (metrics !== undefined) {
+    const source = endpointSource(metrics);
+    return { source, shown: source.shown };
+  }
+  const source: SampleSource = {
     async read(wanted) {
       const { outputSamples } = await import("../runtime/output-samples.js");
-      return (await outputSamples(out ?? "")).filter(({ name }) => wanted.has(name));
+      return (await outputSamples(out)).filter(({ name }) => wanted.has(name));
     },
   };
+  return { source, shown: out };
 }
 
 function rulesOf({ threshold, for: lasts }: MonitorFlags): AlertRule[] {

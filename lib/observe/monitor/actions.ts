@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { MillpondError } from "../../errors.js";
 import type { AlertRule } from "../alerts.js";
+import { type Address, addressOf } from "./address.js";
 import type { AlertInstance } from "./alert-state.js";
 
 /** What a webhook gets, as JSON; `text` is what chats show. */
@@ -49,10 +50,10 @@ export function alertMessage(rule: AlertRule, instance: AlertInstance): AlertMes
  * @example webhookAction("https://hooks.example.com/T0/B0/secret");
  */
 export function webhookAction(address: string): AlertAction {
-  const url = webhookUrl(address);
+  const { url, headers } = addressOf(address, "the webhook");
   const send = async (message: AlertMessage) => {
     for (let tries = 1; ; tries++) {
-      const found = await post(url, message);
+      const found = await post({ url, headers }, message);
       if (found === null) return;
       if (found.isFinal || tries >= TRIES_MAX) throw notSent(`webhook at ${url.host}`, found.what);
       await sleep(RETRY_FIRST_MS * 2 ** (tries - 1));
@@ -63,13 +64,13 @@ export function webhookAction(address: string): AlertAction {
 
 /** Null when it arrived. */
 async function post(
-  url: URL,
+  { url, headers }: Address,
   message: AlertMessage,
 ): Promise<{ readonly what: string; readonly isFinal: boolean } | null> {
   try {
     const response = await fetch(url, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify(message),
       // Where it leads, nobody has chosen.
       redirect: "manual",
@@ -84,12 +85,6 @@ async function post(
     const what = isTimeout ? `no answer in ${SEND_MS_MAX / 1000} s` : "it is not reached";
     return { what, isFinal: false };
   }
-}
-
-function webhookUrl(address: string): URL {
-  const url = URL.canParse(address) ? new URL(address) : null;
-  if (url !== null && /^https?:$/.test(url.protocol)) return url;
-  throw new MillpondError("USAGE", "the webhook is no address: expected http://… or https://…");
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Samples from an address that serves Prometheus' text format. */
 import { MillpondError } from "../../errors.js";
+import { type Address, addressOf } from "./address.js";
 import type { SampleSource } from "./monitor.js";
 import { parseSamples } from "./samples.js";
 
@@ -11,20 +12,18 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
  *
  * @example await endpointSource("http://127.0.0.1:9464/metrics").read(new Set(["up"]));
  */
-export function endpointSource(address: string): SampleSource {
-  const url = URL.canParse(address) ? new URL(address) : null;
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    throw new MillpondError(
-      "USAGE",
-      `--metrics "${address}" is no address: expected http://<host>:<port>/metrics`,
-    );
-  }
-  return { read: async (wanted) => parseSamples(await textAt(url), wanted) };
+export function endpointSource(address: string): SampleSource & { readonly shown: string } {
+  const found = addressOf(address, "--metrics");
+  const read: SampleSource["read"] = async (wanted) => parseSamples(await textAt(found), wanted);
+  return { read, shown: shown(found.url) };
 }
 
-async function textAt(url: URL): Promise<string> {
+/** What follows a path may hold a secret. */
+const shown = ({ host, pathname }: URL): string => `${host}${pathname}`;
+
+async function textAt({ url, headers }: Address): Promise<string> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(ANSWER_MS_MAX) });
     if (!response.ok) throw unreadable(url, `status ${response.status}`);
     const parts: Uint8Array[] = [];
     let bytes = 0;
@@ -48,7 +47,7 @@ async function textAt(url: URL): Promise<string> {
 function unreadable(url: URL, found: string, cause?: unknown): MillpondError {
   return new MillpondError(
     "INPUT",
-    `metrics at ${url.host}${url.pathname} can't be read: ${found}. Start the pipeline with ` +
+    `metrics at ${shown(url)} can't be read: ${found}. Start the pipeline with ` +
       "--metrics-port, or give the address that it shows",
     { cause },
   );

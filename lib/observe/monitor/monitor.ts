@@ -28,7 +28,7 @@ export interface MonitorOptions {
   readonly state?: MonitorState;
 }
 
-/** However often one looks. */
+/** About so many are kept, however often one looks: of those that come closer, not all. */
 const LOOKS_MAX = 1_000;
 
 /**
@@ -88,7 +88,10 @@ export class Monitor {
   #kept(looks: readonly Look[]): readonly Look[] {
     const sinceMs = looks.at(-1)!.atMs - this.#keepMs;
     const before = looks.findLastIndex(({ atMs }) => atMs <= sinceMs);
-    return looks.slice(Math.max(0, before)).slice(-LOOKS_MAX);
+    const kept = looks.slice(Math.max(0, before));
+    const [earlier, previous] = kept.slice(-3);
+    const isClose = kept.length >= 3 && previous!.atMs - earlier!.atMs < this.#keepMs / LOOKS_MAX;
+    return isClose ? kept.toSpliced(-2, 1) : kept;
   }
 
   async #tell(): Promise<void> {

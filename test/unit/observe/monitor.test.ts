@@ -1,6 +1,7 @@
 /** A monitor's conditions and its memory of who was told, against examples written by hand. */
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { ALERTS, type AlertRule } from "../../../lib/observe/alerts.js";
+import { addressOf } from "../../../lib/observe/monitor/address.js";
 import {
   type AlertInstance,
   afterTelling,
@@ -8,6 +9,8 @@ import {
   nextAlerts,
 } from "../../../lib/observe/monitor/alert-state.js";
 import { type Look, measure } from "../../../lib/observe/monitor/conditions.js";
+import { endpointSource } from "../../../lib/observe/monitor/endpoint-source.js";
+import { Monitor } from "../../../lib/observe/monitor/monitor.js";
 import { parseSamples, type Sample } from "../../../lib/observe/monitor/samples.js";
 
 const WANTED = new Set(["a", "b_total", "c:sum"]);
@@ -225,5 +228,48 @@ describe("an alert", () => {
     expect(nextAlerts([], [{ ...rule, forS: 0 }], [look])).toMatchObject([
       { labels: { pipeline: "q" }, status: "firing", value: 10 },
     ]);
+  });
+});
+
+describe("an address", () => {
+  test("with a login is asked with it and shown without", () => {
+    const { url, headers } = addressOf("https://me:p%40ss%@example.com/m?token=t", "it");
+    expect(url.href).toBe("https://example.com/m?token=t");
+    expect(headers).toEqual({ authorization: `Basic ${btoa("me:p@ss%")}` });
+    expect(endpointSource("http://me:secret@h:1/metrics?token=t").shown).toBe("h:1/metrics");
+    expect(addressOf("http://h/", "it").headers).toEqual({});
+  });
+
+  test.each(["me:secret@h", "ftp://me:secret@h/"])("that is none is not repeated", (text) => {
+    expect(() => addressOf(text, "--metrics")).toThrow(
+      /^--metrics is no address: expected http:\/\/… or https:\/\/…$/,
+    );
+  });
+});
+
+describe("looks that come very often", () => {
+  afterEach(() => vi.useRealTimers());
+
+  test("are thinned out, and reach back as far as a condition looks", async () => {
+    vi.useFakeTimers();
+    const rule = ALERTS.find(({ name }) => name === "DeadLetters")!;
+    const labels = { pipeline: "p" };
+    let value = 0;
+    const monitor = new Monitor({
+      source: { read: async () => [{ name: "millpond_dead_letters_total", labels, value }] },
+      rules: [rule],
+      actions: [],
+      repeatMs: 60_000,
+      onTrouble: () => undefined,
+    });
+    for (let look = 0; look < 4_000; look++) {
+      vi.advanceTimersByTime(100);
+      value += 3;
+      await monitor.look();
+    }
+    // 3,000 looks are 5 minutes, in which 9,000 came.
+    expect(monitor.state.looks.length).toBeLessThan(1_005);
+    expect(monitor.state.alerts).toMatchObject([{ alert: "DeadLetters", status: "firing" }]);
+    expect(Math.abs(monitor.state.alerts[0]!.value - 9_000)).toBeLessThan(15);
   });
 });
