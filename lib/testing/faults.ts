@@ -96,7 +96,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "two sinks at once": 0.5,
   "sink out of time": 0.2,
   "flush on demand": 0.1,
-  "server of a sink down for a while": 0.15,
+  "server of a sink down for a while": 0.3,
   "ingest killed": 0.1,
   "ingest out of time": 0.3,
   "two ingests at once": 0.5,

@@ -211,6 +211,7 @@ class Schedule {
     const world = this.#world;
     const stepsMax = this.#isTight ? TIGHT_STEPS_MAX : CHAOS_STEPS_MAX;
     while (!this.#isDone && world.steps < stepsMax) await this.#disturbed();
+    this.#strikeServers();
     world.calm();
     world.trace("calm");
     this.#processors.calm();
