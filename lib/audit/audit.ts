@@ -13,6 +13,7 @@ import { runBatch } from "./batch.js";
 import { accountingSql, batchSteps, eventsOf } from "./batch-sql.js";
 import { agreesSql, differencesSql } from "./compare-sql.js";
 import { explain, keyOf, recomputedColumns } from "./explain.js";
+import { judgeOpenRows } from "./prefixes.js";
 import type { AuditPlace, PublishedCopy, ReadPartition } from "./published.js";
 import { rowsOf } from "./rows.js";
 import { tolerancesOf } from "./tolerances.js";
@@ -297,6 +298,9 @@ async function auditTable(
   const isDue = place.flushed ? "true" : isDueSql(place, layout, facts);
   await connection.run(`CREATE TABLE ${differences} AS
     SELECT *, ${isDue} AS due FROM (${comparison})`);
+  if (table?.shape.kind === "windowed") {
+    await judgeOpenRows(connection, { definition: options.definition, layout, table, differences });
+  }
   const [row] = await rowsOf(
     connection,
     `SELECT count(*) FILTER (due AND kind = 'different') AS different,
@@ -350,7 +354,7 @@ function isDueSql(
   const end = "epoch_ms(coalesce(l0, r0))";
   if (layout.kind === "session" && table.shape.window.kind === "session") {
     const closed = `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
-    return `(${closed} OR (kind = 'extra' AND NOT ${withinSessionSql(layout)}))`;
+    return `(${closed} OR (kind = 'extra' AND (again OR NOT ${withinSessionSql(layout)})))`;
   }
   const starts = pending.get(layout.name) ?? [];
   const isPending = starts.length === 0 ? "false" : `epoch_ms(k0) IN (${starts.join(", ")})`;

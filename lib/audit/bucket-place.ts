@@ -1,6 +1,7 @@
 /** What an audit reads of a deployed pipeline: its bucket's database, and the lake that this names. */
 import * as path from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
+import { backfillHash } from "../commit/committer.js";
 import type { Standing } from "../commit/publisher-state.js";
 import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
@@ -99,7 +100,8 @@ export async function openBucket(
 }
 
 function refuseOther(uri: string, pipeline: string, expected: string, found: string): void {
-  if (found === expected) return;
+  // A backfill's mark stays until the sink publishes something new.
+  if (found === expected || found === backfillHash(expected)) return;
   throw new MillpondError(
     "OUTPUT",
     `${uri} was made by another version of pipeline "${pipeline}" (definition ${found}, the ` +

@@ -18,7 +18,8 @@ export interface Comparison {
 
 /**
  * The rows in which the two differ: `kind` ("missing" from the left, "extra" there, "different"),
- * each key column as `k<i>`, the other columns as `l<i>` and `r<i>`, carried ones by their names.
+ * each key column as `k<i>`, the other columns as `l<i>` and `r<i>`, carried ones by their names,
+ * `again` where the left row's key comes before it too.
  */
 export function differencesSql(comparison: Comparison): string {
   const { left, right, key, columns, tolerances, carried = [] } = comparison;
@@ -44,6 +45,7 @@ export function differencesSql(comparison: Comparison): string {
       `r.${quoteName(name)} AS r${i}`,
     ]),
     ...carried.map((name) => `r.${quoteName(name)}`),
+    `${comparison.repeats ? "coalesce(l.__nth, 1) > 1" : "false"} AS again`,
   ];
   const equal = ["l.__here", "r.__here", ...agree].join(" AND ");
   return `SELECT ${outputs.join(", ")}
