@@ -3,13 +3,14 @@
  * work already, and refused: nothing is seen of it before all is there, and nothing counts twice.
  */
 import { DuckDBInstance } from "@duckdb/node-api";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { backfillStack } from "../../lib/audit/backfill-stack.js";
 import type { Pipeline } from "../../lib/define/definition.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
-import { count, duckdb, lake, minutes, pipeline, tumbling } from "../../lib/index.js";
+import { count, duckdb, lake, minutes, pipeline, postgres, tumbling } from "../../lib/index.js";
 import { bucketDatabase } from "../../lib/stores/bucket-database.js";
+import { setUpPostgres, startPostgres, type TestPostgres } from "../servers/postgres.js";
 import { batches, clickRecords, clicksPipeline, clicksStream } from "../unit/handlers/clicks.js";
 import { kafkaEvent, type TestRecord } from "../unit/handlers/kafka-support.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
@@ -19,17 +20,14 @@ const context = { getRemainingTimeInMillis: () => 60_000 };
 const NAME = "clicks-by-page";
 const v1 = clicksPipeline();
 const clicks = clicksStream();
-const v2 = pipeline(
-  NAME,
-  {
-    pages: clicks
-      .groupBy("page")
-      .window(tumbling(minutes(2)))
-      .aggregate({ views: count() }),
-    clean: clicks.rows(),
-  },
-  { sinks: [lake(), duckdb()] },
-);
+const tables = {
+  pages: clicks
+    .groupBy("page")
+    .window(tumbling(minutes(2)))
+    .aggregate({ views: count() }),
+  clean: clicks.rows(),
+};
+const v2 = pipeline(NAME, tables, { sinks: [lake(), duckdb()] });
 const PARTITIONS = [0, 1];
 const LOG = PARTITIONS.map((partition) => clickRecords(120, partition));
 const EARLY = LOG.map((records, partition) => records.slice(0, 70 + 20 * partition));
@@ -70,10 +68,10 @@ async function tick(of: Pipeline, stores: SinkStores, event: object = {}) {
   }
 }
 
-async function oldStack(logs = EARLY): Promise<SinkBed> {
+async function oldStack(logs = EARLY, of = v1): Promise<SinkBed> {
   const bed = await newBed();
-  await feed(v1, bed.stores(), logs);
-  await tick(v1, bed.stores());
+  await feed(of, bed.stores(), logs);
+  await tick(of, bed.stores());
   return bed;
 }
 
@@ -92,8 +90,8 @@ async function truth(): Promise<Record<string, string[]>> {
   return settled(bed);
 }
 
-async function settled(bed: SinkBed): Promise<Record<string, string[]>> {
-  expect(await tick(v2, bed.stores(), { flush: true })).toMatchObject({ outcome: "done" });
+async function settled(bed: SinkBed, of = v2): Promise<Record<string, string[]>> {
+  expect(await tick(of, bed.stores(), { flush: true })).toMatchObject({ outcome: "done" });
   const tables = await bed.dump(NAME);
   // How often a row was revised depends on when it was published.
   return Object.fromEntries(
@@ -260,3 +258,67 @@ test("bronze that lacks records which were counted is refused", async () => {
   });
   expect(await backfillStack(whole)).toMatchObject(done);
 });
+
+const missing = await setUpPostgres();
+describe.skipIf(missing !== null)(
+  `tables in PostgreSQL${missing === null ? "" : ` (${missing})`}`,
+  () => {
+    let server: TestPostgres;
+    const before = { ...process.env };
+    beforeAll(async () => {
+      server = await startPostgres();
+      Object.assign(process.env, server.env);
+    });
+    afterAll(async () => {
+      process.env = before;
+      await server?.stop();
+    });
+
+    const sinks = [lake(), duckdb(), postgres({ schema: "site" })];
+    const old = pipeline(NAME, { pages: tables.pages }, { sinks });
+    const changed = pipeline(NAME, tables, { sinks });
+    const rowsIn = (table: string) =>
+      server.query(`SELECT page FROM site.${table}`).then(({ rows }) => rows.length);
+    const tablesOf = async (schema: string) => {
+      const sql = `SELECT tablename FROM pg_tables WHERE schemaname = '${schema}'`;
+      return (await server.query(sql)).rows.map(({ tablename }) => tablename);
+    };
+
+    test("come into place with what queries read, and the old stack's sink then stops", async () => {
+      const [from, bed] = [await oldStack(EARLY, old), await newBed()];
+      // Killed when the publisher is handed over: the rest is the new stack's sink's.
+      let isHandingOver = false;
+      let isDead = false;
+      const hook = {
+        before(step: string) {
+          if (isDead) throw new Error(`killed: ${step}`);
+        },
+        async after(step: string) {
+          if (step === `checkpoints.compareAndSwap ${NAME}/backfill`) {
+            const journal = await bed.stores().checkpoints.read(`${NAME}/backfill`);
+            isHandingOver = journal?.attributes.phase === "handOver";
+          }
+          isDead ||= isHandingOver && step === `checkpoints.compareAndSwap ${NAME}/publisher`;
+        },
+      };
+      const cut = backfillStack(request(from, bed.stores(hook), changed));
+      await expect(cut).rejects.toThrow();
+      expect(isDead).toBe(true);
+      expect(await tablesOf("site")).not.toContain("clean");
+      await feed(old, from.stores(), LOG);
+      await tick(old, from.stores());
+
+      await tick(changed, bed.stores());
+      expect(await rowsIn("clean")).toBeGreaterThan(0);
+      await expect(tick(old, from.stores())).rejects.toMatchObject({
+        message: expect.stringContaining("holds the results of another output"),
+      });
+      expect((await backfillStack(request(from, bed.stores(), changed))).kind).toBe("done");
+      await feed(changed, bed.stores(), LOG);
+      const results = await settled(bed, changed);
+      expect(results).toEqual(await truth());
+      expect(await rowsIn("clean")).toBe(results.clean!.length);
+      expect(await rowsIn("pages")).toBe(results.pages!.length);
+    });
+  },
+);
