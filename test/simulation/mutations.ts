@@ -303,26 +303,6 @@ export const MUTATIONS: readonly Mutation[] = [
     "if (begun !== null && begun.object !== key && (await this.#ledger(begun.object)) === null) {",
     "if (begun !== null && begun.object === null) {",
   ),
-  {
-    name: "whether an object is finished is asked before the checkpoint is read",
-    edits: [
-      {
-        file: "lib/runtime/object-ingest.ts",
-        find: "      const checkpoint = await this.#writer.open();\n",
-        replace: `      const finished = await this.#ledger(key);
-      const checkpoint = await this.#writer.open();
-`,
-      },
-      {
-        file: "lib/runtime/object-ingest.ts",
-        find: `      const finished = await this.#ledger(key);
-      if (finished !== null) {
-        return`,
-        replace: `      if (finished !== null) {
-        return`,
-      },
-    ],
-  },
   one(
     "an object that was removed once it was finished is a dead letter",
     "lib/runtime/object-ingest.ts",
