@@ -52,8 +52,8 @@ let last: Promise<unknown> = Promise.resolve();
  * Each must end with the very rows of an undisturbed run, and that one with those of batch SQL. Of
  * files only reference tables' are read; declared sinks are simulated.
  *
- * @throws MillpondError DEFINITION when a `map` is no function of its row, INVARIANT when results
- *   are wrong, USAGE when the generator's records cannot be used. The message has the seed.
+ * @throws MillpondError DEFINITION when a `map` fails or depends on more than its row, USAGE when
+ *   the generator's records cannot be used, INVARIANT when results are wrong; each with its seed.
  * @example
  * await fuzzPipeline(activity, (random) =>
  *   Array.from({ length: 20 }, (_, i) => ({
@@ -69,7 +69,7 @@ export function fuzzPipeline(
   options: FuzzOptions = {},
 ): Promise<FuzzReport> {
   const { schedules = SCHEDULES, seed = 0, trace } = options;
-  const call = new MillpondError("USAGE", "");
+  const call = { stack: "" };
   Error.captureStackTrace(call, fuzzPipeline);
   const run = last.then(async () => {
     refuseNegative({ schedules, seed });
@@ -86,7 +86,8 @@ export function fuzzPipeline(
   });
 }
 
-const framesOf = ({ stack = "" }: Error) => stack.split("\n").slice(1).join("\n");
+/** Behind the line that names the error. */
+const framesOf = ({ stack }: { readonly stack: string }) => stack.split("\n").slice(1).join("\n");
 
 function refuseNegative(numbers: Readonly<Record<string, number>>): void {
   for (const [name, value] of Object.entries(numbers)) {
