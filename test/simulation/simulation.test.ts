@@ -21,10 +21,21 @@ test(
       for (let i = 0; i < SEEDS_OF_EACH; i++) await runner.run(number * SEEDS_PER_CASE + i);
       expect(runner.tally.failures).toEqual([]);
     }
-    expect(runner.tally.faults.size).toBeGreaterThan(20);
+    expect(runner.tally.faults.size).toBeGreaterThan(30);
   },
   TIMEOUT_MS,
 );
+
+/** What was found is held by a test of its own as well: with the simulator, a seed's run changes. */
+const FOUND = [
+  { seed: 167_020, what: "an object that was removed once it was ingested became a dead letter" },
+];
+
+test.for(FOUND)("seed $seed: $what", async ({ seed }) => {
+  const runner = new SeedRunner();
+  await runner.run(seed);
+  expect(runner.tally.failures).toEqual([]);
+});
 
 test(
   "schedules with the real lake hold",
