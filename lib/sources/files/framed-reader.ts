@@ -105,8 +105,11 @@ export class FramedReader implements FileReader {
     }
   }
 
+  /** Of those in memory, what was handed out; where they were compressed, in proportion. */
   get bytesRead(): number {
-    return this.#input.bytesRead;
+    const inflated = this.#base + this.#filled;
+    if (inflated === 0) return 0;
+    return Math.floor((this.#input.bytesRead * (this.#base + this.#pos)) / inflated);
   }
 
   async read(recordsMax: number): Promise<Slice | null> {

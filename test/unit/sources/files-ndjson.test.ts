@@ -36,6 +36,22 @@ const content = fc
   });
 
 describe("NDJSON files", () => {
+  test.each(["plain.ndjson", "packed.ndjson.gz"])(
+    "%s: what is read ahead counts not",
+    async (name) => {
+      const lines = Array.from({ length: 1000 }, (_, i) => `{"n":${1000 + i}}\n`).join("");
+      const content = name.endsWith(".gz") ? gzipSync(lines) : lines;
+      const path = await write(dir, name, content);
+      const stream = streamOf();
+      const { sources } = await openFileSources({ path, stream, known: new Map() });
+      const reader = await sources[0]!.open(0, null);
+      const shares: number[] = [];
+      while ((await reader.read(250)) !== null) shares.push(reader.bytesRead / reader.bytesTotal);
+      expect(shares.map((share) => share.toFixed(2))).toEqual(["0.25", "0.50", "0.75", "1.00"]);
+      await reader.close();
+    },
+  );
+
   test.each(["plain.ndjson", "packed.jsonl.gz"])(
     "%s: any split and a resume at any point give the lines of the file",
     async (name) => {
