@@ -36,13 +36,18 @@ export function bronzeSource(
       const from =
         `FROM ${bronze} WHERE topic = ${quoteText(topic)} ` +
         `AND "partition" = ${partition.partition} AND "offset" >= ${nextOffset}`;
-      const counted = await connection.runAndReadAll(`SELECT count(*)::DOUBLE ${from}`);
-      const records = Number(counted.getRows()[0]?.[0]);
-      const result = await connection.stream(
-        `SELECT "offset"::DOUBLE, epoch_ms("timestamp")::DOUBLE, key, "value" ${from}
-        ORDER BY "offset"`,
-      );
-      return new BronzeReader(partition, connection, result, records);
+      try {
+        const counted = await connection.runAndReadAll(`SELECT count(*)::DOUBLE ${from}`);
+        const records = Number(counted.getRows()[0]?.[0]);
+        const result = await connection.stream(
+          `SELECT "offset"::DOUBLE, epoch_ms("timestamp")::DOUBLE, key, "value" ${from}
+          ORDER BY "offset"`,
+        );
+        return new BronzeReader(partition, connection, result, records);
+      } catch (cause) {
+        connection.closeSync();
+        throw unreadable(label, cause);
+      }
     },
   };
 }
@@ -115,7 +120,9 @@ class BronzeReader implements PartitionReader {
 
   async read(recordsMax: number): Promise<Slice | null> {
     if (this.#at === this.#rows.length) {
-      const chunk = await this.#result.fetchChunk();
+      const chunk = await this.#result.fetchChunk().catch((cause: unknown) => {
+        throw unreadable(this.label, cause);
+      });
       if (chunk === null || chunk.rowCount === 0) return this.#end();
       this.#rows = chunk.getRows();
       this.#at = 0;
@@ -152,6 +159,16 @@ class BronzeReader implements PartitionReader {
   async close(): Promise<void> {
     this.#connection.closeSync();
   }
+}
+
+function unreadable(label: string, cause: unknown): MillpondError {
+  const found = cause instanceof Error ? cause.message : String(cause);
+  return new MillpondError(
+    "STORAGE",
+    `bronze of ${label} cannot be read: ${found}. Check the lake's files, and in AWS that the ` +
+      "credentials still hold; then run it again",
+    { cause },
+  );
 }
 
 function sideBySide(values: readonly DuckDBValue[]) {

@@ -180,6 +180,14 @@ describe("the results that are there", () => {
   });
 });
 
+test("a stream that is not wanted is kept by a table that none of its events passes", async () => {
+  const out = await v1Output();
+  const none = clicks.filter((e) => e.at.isNull()).rows();
+  const other = stream("other", { schema: { at: timestamp() }, eventTime: "at", lateness: 0 });
+  const changed = pipeline("clicks", { none, others: other.rows() }, { sinks });
+  expect(await rebuilt(changed, out)).toMatchObject({ kind: "done", run: { records: 7 } });
+});
+
 describe("diff", () => {
   const compared = async (out: string, before: Pipeline, after: Pipeline) => {
     const place = await openOutput(out);

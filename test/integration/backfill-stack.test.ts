@@ -2,9 +2,12 @@
  * A backfill from stack to stack, cut off at any step of any store, beside functions that are at
  * work already, and refused: nothing is seen of it before all is there, and nothing counts twice.
  */
+import { readFileSync } from "node:fs";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { backfillStack } from "../../lib/audit/backfill-stack.js";
+import { openBronze } from "../../lib/audit/bucket-place.js";
+import { rowsOf } from "../../lib/audit/rows.js";
 import type { Pipeline } from "../../lib/define/definition.js";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
@@ -235,6 +238,26 @@ test("a stack that another definition has filled is refused, and one without bro
     code: "OUTPUT",
     message: expect.stringContaining("another version of the definition"),
   });
+});
+
+test("what Kafka removed too early is a gap in bronze, which the page's SQL shows", async () => {
+  const [from, bed] = [await oldStack(), await newBed()];
+  await backfillStack(request(from, bed.stores()));
+  await feed(v2, bed.stores(), [LOG[0]!.slice(100), LOG[1]!]);
+  await settled(bed);
+  const place = await openBronze(request(bed, bed.stores()).from, v2.definition);
+  const page = readFileSync(new URL("../../docs/audit.md", import.meta.url), "utf8");
+  const query = /```sql\n(SELECT topic, "partition", "offset" AS first_of[^`]*)```/;
+  const [, sql = ""] = query.exec(page) ?? [];
+  const gaps = await rowsOf(place.connection, sql.replace("FROM bronze", `FROM ${place.bronze}`));
+  await place.close();
+  const gap = {
+    topic: "clicks",
+    partition: 0,
+    first_of_kafka: String(LOG[0]![100]!.offset),
+    before: String(LOG[0]![69]!.offset),
+  };
+  expect(gaps).toContainEqual(gap);
 });
 
 test("bronze that lacks records which were counted is refused", async () => {
