@@ -164,7 +164,7 @@ function refuseUnfit(before: PipelineDefinition, after: PipelineDefinition): voi
     throw new MillpondError(
       "OUTPUT",
       `no table of the new definition reads stream "${removed.name}", whose records are in ` +
-        "bronze and would be lost: keep a table that reads it (one that none of its events passes: " +
+        "bronze and would be lost: keep a table that reads it (one that no event passes: " +
         `${removed.name}.filter((e) => e.${removed.eventTime}.isNull()).rows())`,
     );
   }

@@ -127,7 +127,7 @@ describe.skipIf(missing !== null)(title, () => {
     return stdout.join("");
   }
 
-  test("the command rebuilds results whose state was lost, and says where Kafka goes on", async () => {
+  test("the command rebuilds results whose state was lost, and says where Kafka is", async () => {
     const file = "pipelines/clickstream.ts";
     const pipeline = await loadPipeline(file, new Map());
     const [oldEnv, newEnv] = [await newStack(), await newStack()];

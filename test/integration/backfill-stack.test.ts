@@ -307,7 +307,7 @@ describe.skipIf(missing !== null)(
       return (await server.query(sql)).rows.map(({ tablename }) => tablename);
     };
 
-    test("come into place with what queries read, and the old stack's sink then stops", async () => {
+    test("come into place with what queries read, and the old stack's sink stops", async () => {
       const [from, bed] = [await oldStack(EARLY, old), await newBed()];
       // Killed when the publisher is handed over: the rest is the new stack's sink's.
       let isHandingOver = false;
