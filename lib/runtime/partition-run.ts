@@ -1,7 +1,7 @@
 /** One partition's way from its source to its checkpoint: read a slice, fold it, commit it. */
 import type { Checkpoint, JsonObject } from "../commit/checkpoint.js";
-import { PartitionCommitter } from "../commit/committer.js";
-import { baseIsDue } from "../commit/decisions.js";
+import { type CommitRequest, PartitionCommitter } from "../commit/committer.js";
+import { baseIsDue, STATE_BYTES_MAX } from "../commit/decisions.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { PartitionFold } from "../engine/fold.js";
 import type { StreamProgram } from "../engine/program.js";
@@ -183,14 +183,13 @@ export class PartitionRun {
     const fold = this.fold!;
     const isNew = this.checkpoint === null || nextOffset > this.checkpoint.nextOffset;
     const committedAtMs = isNew ? Date.now() : this.meta!.committedAtMs;
-    const isBase = this.checkpoint === null || baseIsDue(baseFacts(this.checkpoint));
     const { maxEventTime } = fold;
     const result = await this.committer.commit({
       nextOffset,
       maxEventTime: Number.isFinite(maxEventTime) ? maxEventTime : null,
       position: this.reader?.position() ?? this.checkpoint?.position ?? null,
       meta: partitionMeta(fold, this.source.label, { ...handed, committedAtMs }),
-      state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
+      state: stateToWrite(fold, this.checkpoint, STATE_BYTES_MAX),
       outbox: sections.length === 0 ? null : encodeSections(sections),
       releaseOutboxUpTo: this.releaseUpTo,
     });
@@ -218,8 +217,22 @@ export function partitionMeta(
   return structuredClone(meta) as unknown as JsonObject;
 }
 
-/** Facts for `baseIsDue`. */
-export function baseFacts({ stateBytes, deltaBytes, state }: Checkpoint) {
+/**
+ * What the next commit writes of the state: what is new in it, or all of it where that is due, or
+ * where it is within its bound only without what has left it.
+ */
+export function stateToWrite(
+  fold: PartitionFold,
+  checkpoint: Checkpoint | null,
+  stateBytesMax: number,
+): CommitRequest["state"] {
+  const base = () => ({ kind: "base", bytes: fold.writeState(true) }) as const;
+  if (checkpoint === null || baseIsDue(baseFacts(checkpoint))) return base();
+  const bytes = fold.writeState(false);
+  return checkpoint.stateBytes + bytes.length > stateBytesMax ? base() : { kind: "delta", bytes };
+}
+
+function baseFacts({ stateBytes, deltaBytes, state }: Checkpoint) {
   const inObjects = state.objects.reduce((sum, { pieceBytes }) => sum + pieceBytes.length, 0);
   const pieces = inObjects + state.inlinePieceBytes.length;
   return { stateBytes, deltaBytes, pieces, objects: state.objects.length };

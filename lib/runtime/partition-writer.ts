@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../commit/checkpoint.js";
 import { type CommitResult, PartitionCommitter } from "../commit/committer.js";
-import { baseIsDue, STATE_BYTES_MAX } from "../commit/decisions.js";
+import { STATE_BYTES_MAX } from "../commit/decisions.js";
 import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { takenFrom } from "../commit/publisher-state.js";
 import { PartitionFold } from "../engine/fold.js";
@@ -14,7 +14,7 @@ import type { Slice } from "../engine/slice.js";
 import { MillpondError } from "../errors.js";
 import type { SourcePosition } from "../sources/source.js";
 import { metaOf } from "./partition-meta.js";
-import { baseFacts, partitionMeta } from "./partition-run.js";
+import { partitionMeta, stateToWrite } from "./partition-run.js";
 
 /** Where a partition takes no more records, until the sink or a later version makes room (I6). */
 export interface PartitionBounds {
@@ -160,7 +160,6 @@ export class PartitionWriter {
     sections: readonly Section[],
   ): Promise<CommitResult> {
     const { nextOffset, position, updated } = progress;
-    const isBase = checkpoint === null || baseIsDue(baseFacts(checkpoint));
     const { maxEventTime } = fold;
     return committer.commit({
       nextOffset,
@@ -171,7 +170,7 @@ export class PartitionWriter {
         updated,
         committedAtMs: Date.now(),
       }),
-      state: { kind: isBase ? "base" : "delta", bytes: fold.writeState(isBase) },
+      state: stateToWrite(fold, checkpoint, this.#options.bounds.stateBytesMax),
       outbox: sections.length === 0 ? null : encodeSections(sections),
       releaseOutboxUpTo: releaseUpTo,
     });

@@ -90,10 +90,11 @@ export function processorOver(
   pipeline: Pipeline,
   stores: NonNullable<ProcessorOptions["stores"]>,
   env: ProcessorOptions["env"] = {},
+  bounds: Pick<ProcessorOptions, "bounds"> = {},
 ): TestProcessor {
   const lines: Record<string, unknown>[] = [];
   const write = (line: string) => lines.push(JSON.parse(line));
-  const handle = makeProcessor({ pipeline, stores, env, write });
+  const handle = makeProcessor({ pipeline, stores, env, write, ...bounds });
   const total = (metric: string) =>
     lines.reduce((sum, line) => {
       const value = line[metric] ?? 0;

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { CheckpointCell } from "../../../lib/commit/cell.js";
 import type { PartialBatchResponse } from "../../../lib/handlers/processor.js";
+import { PARTITION_BOUNDS } from "../../../lib/runtime/partition-writer.js";
 import type { FaultHook } from "../../../lib/stores/memory.js";
 import { batches, clickRecords, clicksPipeline } from "./clicks.js";
 import {
@@ -418,6 +419,26 @@ async function setTaken(stores: MemoryStores, taken: Record<string, number>): Pr
   await publisher.read();
   await publisher.swap({ taken }, new Uint8Array());
 }
+
+describe("the bound of state", () => {
+  const records = clickRecords(1_500);
+  const events = batches(records, 20).map((some) => eventOf(some));
+  const over = async (stateBytesMax: number) => {
+    const stores = memoryStores();
+    const bounds = { ...PARTITION_BOUNDS, stateBytesMax };
+    const { handle } = processorOver(pipeline, stores, {}, { bounds });
+    for (const event of events) await handle(event, context);
+    return published(pipeline, stores);
+  };
+
+  it("counts what is in it, not what has left it since it was last written whole", async () => {
+    expect(await over(24_000)).toEqual(await over(PARTITION_BOUNDS.stateBytesMax));
+  });
+
+  it("refuses the records that would go beyond it", async () => {
+    await expect(over(1_000)).rejects.toThrow(/state bytes, the limit is 1000/);
+  });
+});
 
 describe("the outbox", () => {
   it("lets go what the publisher has taken, with one read in many commits", async () => {
