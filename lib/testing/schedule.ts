@@ -1,7 +1,7 @@
 /**
  * One simulated run of a pipeline from its topics to its tables, through whatever the seed brings,
- * then calm, to the end. The processor, the checkpoints, the publisher and the sink's rounds are
- * the real ones; whether the tables are right is for the caller, who knows the truth.
+ * then calm, to the end. The handlers of processor, ingest and sink are the real ones, with all that
+ * is below them; whether the tables are right is for the caller, who knows the truth.
  */
 import { isDeepStrictEqual } from "node:util";
 import { numberInKey } from "../commit/decisions.js";
