@@ -119,7 +119,10 @@ export class ObjectIngest {
     mayBegin: () => boolean,
   ): Promise<IngestOutcome | "conflict"> {
     const found = await this.#options.source.describe(key);
-    if (begun === null && found === null) return { kind: "gone" };
+    if (begun === null && found === null) {
+      // Another one may have finished it since the ledger was read, and then it was removed.
+      return (await this.#ledger(key)) === null ? { kind: "gone" } : { kind: "already" };
+    }
     if (begun?.abandoned === true) return this.#finish(key, begun.etag, begun.records, []);
     if (found === null || (begun !== null && found.etag !== begun.etag)) {
       return this.#abandon(key, checkpoint, begun!);

@@ -309,6 +309,22 @@ it("an object that was removed once another ingest had finished it is no dead le
   expect(tables.dead_letters?.filter((row) => row.includes("replaced or deleted"))).toEqual([]);
 });
 
+it("an object that another ingest took whole, and that then was removed, was not gone before", async () => {
+  const [stores, bucket] = [memoryStores(), fullBucket()];
+  const key = "incoming/clicks/1.ndjson";
+  // It found nothing of the object in the ledger; then it is slow.
+  const slow: ObjectSource = {
+    async describe(given) {
+      await deliver(stores, bucket, [key]);
+      bucket.contents.delete(key);
+      return bucket.describe(given);
+    },
+    range: (object, from, to) => bucket.range(object, from, to),
+  };
+  const [result] = await ingestOver(stores, slow).handle(created(key), context);
+  expect(result?.outcome).toEqual({ kind: "already" });
+});
+
 describe("an object larger than an invocation's time", () => {
   const many = Array.from({ length: 35_000 }, (_, i) =>
     LINES[i % 100]!.replace(/"id":"/, `$&${i}-`),
