@@ -45,7 +45,8 @@ export function encodeSections(sections: readonly Section[]): Uint8Array {
     writer.u32(section.count);
     writer.block(section.bytes);
   }
-  return writer.finish();
+  // Not `finish`: nobody uses this writer again, and a copy would be of all that leaves.
+  return writer.bytes.subarray(0, writer.length);
 }
 
 export function sectionPlaces(object: Uint8Array): SectionPlace[] {
