@@ -40,9 +40,9 @@ function refused(status: number, message: RegExp | string, ...args: readonly str
 
 describe("a disk without room", () => {
   // A limit on a file's size fails writes as a full disk does, and needs no rights. In KiB.
-  test.each([40, 400])("of %i KiB a file: an error, then nothing is missing", async (kib) => {
-    const out = path.join(dir, `limited-${kib}`);
-    const command = `ulimit -f ${kib}; ${commandLine(run(out, "--batch-size", "1000"))}`;
+  test("that takes no larger file: an error, then nothing is missing", async () => {
+    const out = path.join(dir, "limited");
+    const command = `ulimit -f 40; ${commandLine(run(out, "--batch-size", "1000"))}`;
     const limited = spawnSync("bash", ["-c", command], { encoding: "utf8" });
     expect([limited.status, limited.stderr]).toEqual([5, expect.stringContaining("error: ")]);
     succeed(...run(out));
