@@ -146,11 +146,7 @@ class StackBackfill {
   async #note(phase: Phase): Promise<void> {
     const entry: Journal = { definitionHash: this.#hash, phase };
     const result = await this.#journal.swap({ ...entry }, new Uint8Array());
-    if (result.kind === "committed") return;
-    throw new MillpondError(
-      "CONFLICT",
-      "another backfill is at work in the new stack: let it finish, and this one has nothing to do",
-    );
+    if (result.kind === "conflict") throw isAtWork();
   }
 
   /** Null when it was asked to stop. */
@@ -164,6 +160,8 @@ class StackBackfill {
       await refuseGaps(source, from.uri, partitions);
       const own = partitions.filter(({ stream }) => this.#hasStream(stream));
       if (isFirst) {
+        // It drops what another one may have begun to fill since.
+        if ((await this.#journal.read()) !== null) throw isAtWork();
         await prepareServers(this.#definition, null, env);
         await this.#claim(own);
       }
@@ -376,6 +374,12 @@ const hasBegun = (found: string): MillpondError =>
     "OUTPUT",
     `the new stack's processor has begun by itself: ${found}. Take the stack down, deploy it ` +
       "with -c paused=true, run the backfill, and deploy it without",
+  );
+
+const isAtWork = (): MillpondError =>
+  new MillpondError(
+    "CONFLICT",
+    "another backfill is at work in the new stack: let it finish, and this one has nothing to do",
   );
 
 const overtaken = (id: string): MillpondError =>
