@@ -273,7 +273,7 @@ class TableMaker {
 
 function randomWindow(random: Random, maySession: boolean): WindowNode {
   if (maySession && random.chance(0.35)) {
-    return { kind: "session", gapMs: random.pick([1, 300, 2_000, 2_000, 30_000]) };
+    return { kind: "session", gapMs: random.pick([1, 300, 1_000, 2_000, 30_000]) };
   }
   const [sizeMs, everyMs] = random.pick([
     [1, 1],
