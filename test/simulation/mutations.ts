@@ -303,12 +303,6 @@ export const MUTATIONS: readonly Mutation[] = [
     "if (begun !== null && begun.object !== key && (await this.#ledger(begun.object)) === null) {",
     "if (begun !== null && begun.object === null) {",
   ),
-  one(
-    "an object that was removed once it was finished is a dead letter",
-    "lib/runtime/object-ingest.ts",
-    "    const finished = await this.#ledger(key);\n    if (finished !== null) {\n",
-    '    const finished = await this.#ledger(key);\n    if (finished === "") {\n',
-  ),
   {
     name: "S3's refusal of a put during another one (409) is taken for a key that is taken",
     edits: [
