@@ -6,10 +6,14 @@ export interface TextColumn {
   readonly isNumber: boolean;
 }
 
-const COLUMN_WIDTH_MIN = 6;
+/** Longer cells are cut to no less, where that helps: an instant is still whole. */
+const CELL_WIDTH_MIN = 24;
 const GAP = 2;
 
-/** A table of cells, null shown as a dim NULL, no line wider than `width`. */
+/**
+ * A table of cells, null shown as a dim NULL, no line wider than `width`. Columns that do not fit
+ * beside the others follow below, again after the first one.
+ */
 export function textTable(
   columns: readonly TextColumn[],
   rows: readonly (readonly (string | null)[])[],
@@ -21,47 +25,54 @@ export function textTable(
     texts.reduce((max, row) => Math.max(max, displayWidth(row[index]!)), displayWidth(name)),
   );
   const widths = fitWidths(wanted, view.width);
-  const shown = columns.slice(0, widths.length);
-  const line = (cells: readonly string[], style: (text: string, index: number) => string) =>
-    shown
-      .map((column, index) => style(pad(cells[index]!, widths[index]!, column.isNumber), index))
-      .join(" ".repeat(GAP))
-      .trimEnd();
   const names = columns.map(({ name }) => oneLine(name));
-  const lines = [
-    line(names, (text) => paint(1, text)),
-    line(
-      widths.map((width) => "─".repeat(width)),
-      (text) => paint(2, text),
-    ),
-    ...texts.map((row, at) =>
-      line(row, (text, index) => (rows[at]![index] === null ? paint(2, text) : text)),
-    ),
-  ];
-  const hidden = columns.length - shown.length;
-  if (hidden > 0) {
-    lines.push(paint(2, `… ${hidden} more ${hidden === 1 ? "column" : "columns"} to the right`));
-  }
-  return `${lines.join("\n")}\n`;
+  const bands = bandsOf(widths, view.width).map((shown) => {
+    const line = (cells: readonly string[], style: (text: string, index: number) => string) =>
+      shown
+        .map((index) => style(pad(cells[index]!, widths[index]!, columns[index]!.isNumber), index))
+        .join(" ".repeat(GAP))
+        .trimEnd();
+    const rule = widths.map((width) => "─".repeat(width));
+    const lines = [
+      line(names, (text) => paint(1, text)),
+      line(rule, (text) => paint(2, text)),
+      ...texts.map((row, at) =>
+        line(row, (text, index) => (rows[at]![index] === null ? paint(2, text) : text)),
+      ),
+    ];
+    return `${lines.join("\n")}\n`;
+  });
+  return bands.join("\n");
 }
 
-/** Widths that fit: the widest columns give way first; columns that can't fit are left out. */
-function fitWidths(wanted: readonly number[], total: number): number[] {
-  const widths = [...wanted];
-  const used = () => widths.reduce((sum, width) => sum + width, 0) + GAP * (widths.length - 1);
-  while (used() > total) {
-    const widest = widths.indexOf(Math.max(...widths));
-    if (widths[widest]! <= COLUMN_WIDTH_MIN) {
-      if (widths.length === 1) break;
-      widths.pop();
-    } else {
-      widths[widest]! -= Math.min(
-        used() - total,
-        Math.ceil((widths[widest]! - COLUMN_WIDTH_MIN) / 4),
-      );
+const total = (widths: readonly number[]): number =>
+  widths.reduce((sum, width) => sum + width, 0) + GAP * (widths.length - 1);
+
+/** The widest columns give way, as far as they stay legible. */
+function fitWidths(wanted: readonly number[], width: number): number[] {
+  const widths = wanted.map((one) => Math.min(one, width));
+  for (;;) {
+    const tooMuch = total(widths) - width;
+    const widest = Math.max(...widths);
+    if (tooMuch <= 0 || widest <= CELL_WIDTH_MIN) return widths;
+    const step = Math.min(tooMuch, Math.ceil((widest - CELL_WIDTH_MIN) / 4));
+    widths[widths.indexOf(widest)] = widest - step;
+  }
+}
+
+/** Which columns stand beside each other; the first one of all leads every band it leaves room. */
+function bandsOf(widths: readonly number[], width: number): number[][] {
+  const bands: number[][] = [[]];
+  for (const index of widths.keys()) {
+    const band = bands.at(-1)!;
+    const fits = total([...band, index].map((column) => widths[column]!)) <= width;
+    if (fits || band.length === 0) band.push(index);
+    else {
+      const withFirst = total([widths[0]!, widths[index]!]) <= width;
+      bands.push(withFirst ? [0, index] : [index]);
     }
   }
-  return widths;
+  return bands;
 }
 
 function pad(text: string, width: number, isNumber: boolean): string {

@@ -80,10 +80,29 @@ test("a table never gets wider than the terminal, also with wide characters", ()
   ];
   for (const width of [10, 20, 40, 80]) {
     const text = textTable(columns, rows, { width, color: false });
-    for (const line of text.trimEnd().split("\n").slice(0, 4)) {
+    for (const line of text.trimEnd().split("\n")) {
       expect(displayWidth(line)).toBeLessThanOrEqual(width);
     }
   }
+});
+
+test("columns that do not fit follow below, after the first one", () => {
+  const names = ["page", "window_start", "views", "comment"];
+  const columns = names.map((name) => ({ name, isNumber: name === "views" }));
+  const text = textTable(columns, [["/", "2025-01-01T00:00:00.000Z", "12", "n".repeat(60)]], {
+    width: 42,
+    color: false,
+  });
+  expect(text.split("\n")).toEqual([
+    "page  window_start              views",
+    "────  ────────────────────────  ─────",
+    "/     2025-01-01T00:00:00.000Z     12",
+    "",
+    "page  comment",
+    "────  ────────────────────────",
+    `/     ${"n".repeat(23)}…`,
+    "",
+  ]);
 });
 
 test("control characters in data can't reach the terminal", () => {
