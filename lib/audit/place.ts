@@ -32,6 +32,7 @@ import {
   type CopiedAccounting,
   copyServers,
   type Environment,
+  type Memory,
   NO_ACCOUNTING,
   namesIn,
   noBronze,
@@ -91,8 +92,7 @@ async function openAsOfOne(
   const memory = await openMemory();
   const { connection, instance } = memory;
   try {
-    // First, and let go at once: a sink that wants to write to it would fail.
-    const database = await copyDatabase(connection, paths.database, definition);
+    const database = await copyDatabase(memory, paths.database, definition);
     const lake = fs.existsSync(paths.lake) ? lakeSequence(paths) : null;
     const publisher = await loadedPublisher(paths, manifest);
     const { state } = publisher;
@@ -198,7 +198,7 @@ function lakeCopies(definition: PipelineDefinition, views: readonly LakeView[]):
 
 /** A database and the publication that it has taken; null without a `duckdb()` sink. */
 async function copyDatabase(
-  connection: DuckDBConnection,
+  { connection, folder }: Pick<Memory, "connection" | "folder">,
   file: string,
   definition: PipelineDefinition,
 ): Promise<{ readonly copy: PublishedCopy; readonly sequence: number | null } | null> {
@@ -209,22 +209,26 @@ async function copyDatabase(
     const tables = new Map(kept.map((layout) => [layout.name, noRows(layout)]));
     return { copy: { place, tables, accounting: { kind: "lacking" } }, sequence: null };
   }
+  const copied = path.join(folder, place);
+  // While it is attached nobody writes to it; and then it is let go, for a sink that wants to.
   await connection.run(attachSql(file));
-  const found = await namesIn(connection, "results");
-  const tables = new Map<string, string>();
-  await connection.run("CREATE SCHEMA copied");
-  for (const layout of kept) {
-    const name = quoteName(layout.name);
-    const from = found.has(layout.name) ? `results.main.${name}` : noRows(layout);
-    await connection.run(`CREATE TABLE copied.${name} AS SELECT * FROM ${from}`);
-    tables.set(layout.name, `copied.${name}`);
+  for (const end of ["", ".wal"]) {
+    if (fs.existsSync(`${file}${end}`)) fs.copyFileSync(`${file}${end}`, `${copied}${end}`);
   }
+  await connection.run("DETACH results");
+  await connection.run(attachSql(copied));
+  const found = await namesIn(connection, "results");
+  const tables = new Map(
+    kept.map((layout) => {
+      const table = `results.main.${quoteName(layout.name)}`;
+      return [layout.name, found.has(layout.name) ? table : noRows(layout)];
+    }),
+  );
   const accounting = await accountingIn(connection, found.has("accounting"));
   const [progress] = await rowsOf(
     connection,
     "SELECT max(sequence) AS sequence FROM results.millpond.progress",
   );
-  await connection.run("DETACH results");
   return { copy: { place, tables, accounting }, sequence: Number(progress?.sequence ?? 0) };
 }
 
@@ -243,6 +247,5 @@ async function accountingIn(
     if (row?.is_old === true) return { kind: "old" };
     if (!isThere) return { kind: "lacking" };
   }
-  await connection.run("CREATE TABLE copied.accounting AS FROM results.main.accounting");
-  return { kind: "there", from: "copied.accounting" };
+  return { kind: "there", from: "results.main.accounting" };
 }

@@ -77,6 +77,8 @@ export interface Unread {
   readonly reason: string;
 }
 
+export type Memory = Awaited<ReturnType<typeof openMemory>>;
+
 export async function openMemory(options: Readonly<Record<string, string>> = {}) {
   const folder = fs.mkdtempSync(path.join(tmpdir(), "millpond-audit-"));
   const instance = await DuckDBInstance.create(":memory:", {
