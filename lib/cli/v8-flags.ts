@@ -4,7 +4,7 @@
  * - Loops are compiled when their function is called next, not while they run: ours run once a
  *   slice, and code made in the middle of the first slices is thrown away at each loop's end.
  * - Garbage is marked in one go: the heap is small (13 MB), and buffers outside of it would
- *   have it marked bit by bit, on other threads, eight times as often.
+ *   have it marked bit by bit, on other threads, five times as often.
  *
  * Together they take 12 % off a run of tumbling windows (docs/performance.md).
  */
