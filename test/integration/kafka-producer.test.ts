@@ -197,8 +197,10 @@ describe.skipIf(missing !== null)(`producer${missing ? ` (${missing})` : ""}`, (
     const { topic, handler } = await newProducer();
     const request = { simulator: "activity", events: 12_000, rate: 3_000, seed: 3 };
     const producing = handler(request, forever);
-    for (let kills = 0; kills < 2; kills++) {
-      await new Promise((resolve) => setTimeout(resolve, 800));
+    const arrived = async () =>
+      (await client.offsets(topic))!.reduce((sum, { high }) => sum + high, 0);
+    for (const least of [2_000, 6_000]) {
+      await expect.poll(arrived, { timeout: 60_000, interval: 50 }).toBeGreaterThan(least);
       await kafka.kill();
       await kafka.restart();
     }
