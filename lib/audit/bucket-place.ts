@@ -1,4 +1,4 @@
-/** What an audit reads of a deployed pipeline: its bucket's database, and the lake that this names. */
+/** What an audit reads of a deployed pipeline: its bucket's database, and the lake this names. */
 import * as path from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { backfillHash } from "../commit/committer.js";
@@ -67,7 +67,7 @@ export async function openBronze(
 
 /**
  * A deployed pipeline's results in a bucket: its database, and the lake's files that this names,
- * which are of one moment. `env` says where PostgreSQL is, as for the sink; without, it is not read.
+ * which are of one moment. `env` says where PostgreSQL is, as for the sink; else it is not read.
  *
  * @throws MillpondError USAGE when there is no such database or it has no bronze, OUTPUT when
  *   another definition made it, STORAGE when S3 fails

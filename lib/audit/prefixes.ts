@@ -42,7 +42,8 @@ export async function judgeOpenRows(connection: DuckDBConnection, rows: OpenRows
     FROM open_members GROUP BY ALL ORDER BY ALL`,
   );
   await connection.run(
-    "CREATE OR REPLACE TEMP TABLE beginnings (__rid BIGINT, __vid INTEGER, __bp INTEGER, __end BIGINT)",
+    `CREATE OR REPLACE TEMP TABLE beginnings
+      (__rid BIGINT, __vid INTEGER, __bp INTEGER, __end BIGINT)`,
   );
   const appender = await connection.createAppender("beginnings", "main", "temp");
   for (const { id, vectors } of affordable(members)) {

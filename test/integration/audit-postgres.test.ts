@@ -1,4 +1,4 @@
-/** The audit of what PostgreSQL holds: values of every type are equal, and a change of any is found. */
+/** The audit of PostgreSQL: values of every type are equal, and a change of any is found. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { audit } from "../../lib/audit/audit.js";
 import { openOutput } from "../../lib/audit/place.js";
@@ -127,8 +127,8 @@ describe.skipIf(missing !== null)(title, () => {
     ["tens", 'DELETE FROM tens WHERE "user" IS NULL'],
     ["dead_letters", "UPDATE dead_letters SET raw = '\\x00'"],
   ])("of %s: %s", async (table, sql) => {
-    await server.query(`BEGIN; SET LOCAL search_path = "au'dit"; CREATE TABLE kept AS TABLE ${table};
-      ${sql}; COMMIT`);
+    await server.query(`BEGIN; SET LOCAL search_path = "au'dit";
+      CREATE TABLE kept AS TABLE ${table}; ${sql}; COMMIT`);
     const found = await wrong();
     await server.query(`BEGIN; SET LOCAL search_path = "au'dit"; DELETE FROM ${table};
       INSERT INTO ${table} TABLE kept; DROP TABLE kept; COMMIT`);
