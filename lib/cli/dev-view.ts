@@ -1,5 +1,6 @@
 /** What `millpond dev` shows: a block of live numbers on a terminal, else lines of text or JSON. */
 import type { Writable } from "node:stream";
+import type { Figures } from "../dev/figures.js";
 import type { DevStatus } from "../dev/session.js";
 import { MillpondError } from "../errors.js";
 import { counted } from "./numbers.js";
@@ -109,12 +110,11 @@ function statusLine({ mapping, figures }: DevStatus, rate: number): string {
     return `${flow}, ${mapping.delivered} delivered, ${mapping.failures} failed invocations`;
   }
   const { records, lateRows, duplicates, deadLetters, watermark, tables } = figures;
-  const rows = Object.entries(tables).map(([name, count]) => `${name} ${count}`);
   return (
     `${flow}, ${counted(records, "record")}, ${counted(lateRows, "late row")}, ` +
     `${counted(duplicates, "duplicate")}, ` +
     `${counted(deadLetters, "dead letter")}, watermark ${timeText(watermark)}; ` +
-    `rows: ${rows.join(", ")}`
+    rowsOf(tables, String).join(", ")
   );
 }
 
@@ -126,16 +126,37 @@ function statusBlock({ mapping, figures }: DevStatus, rate: number, columns: num
   const lines = [parts.join(" · ")];
   if (figures !== null) {
     const { records, lateRows, duplicates, deadLetters, watermark, tables } = figures;
-    lines.push(
-      `${short(records, "record")} · ${short(lateRows, "late row")} · ` +
-        `${short(duplicates, "duplicate")} · ${shortCount(deadLetters)} dead · ` +
-        `watermark ${timeText(watermark)}`,
-    );
-    const rows = Object.entries(tables).map(([name, count]) => `${name} ${shortCount(count)}`);
-    lines.push(`rows: ${rows.join(" · ")}`);
+    const counts = [
+      short(records, "record"),
+      short(lateRows, "late row"),
+      short(duplicates, "duplicate"),
+      `${shortCount(deadLetters)} dead`,
+      `watermark ${timeText(watermark)}`,
+    ];
+    lines.push(...flowed(counts, columns - 1), ...flowed(rowsOf(tables, shortCount), columns - 1));
   }
   // A line that wraps would be two to erase.
   return lines.map((line) => cut(line, Math.max(20, columns - 1)));
+}
+
+/** Rows by table, or why there are none. */
+function rowsOf(tables: Figures["tables"], text: (count: number) => string): string[] {
+  const all = Object.entries(tables);
+  if (all.every(([, count]) => count === 0)) {
+    return ["no rows yet: a window's come once the watermark has passed its end"];
+  }
+  return all.map(([name, count], i) => `${i === 0 ? "rows: " : ""}${name} ${text(count)}`);
+}
+
+/** Parts beside each other, on as many lines as they take. */
+function flowed(parts: readonly string[], width: number): string[] {
+  const lines: string[] = [];
+  for (const part of parts) {
+    const longer = lines.length === 0 ? part : `${lines.at(-1)} · ${part}`;
+    if (lines.length === 0 || longer.length > width) lines.push(part);
+    else lines[lines.length - 1] = longer;
+  }
+  return lines;
 }
 
 const cut = (line: string, width: number): string =>
