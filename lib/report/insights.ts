@@ -154,7 +154,7 @@ function signedPercent(value: number, base: number): string {
 const GROWTH_MIN = 1.1;
 const EVENTS_MIN = 20;
 
-/** The key that grew most from the first half of the time to the second. */
+/** Of several, the key that grew most from the first half of the time to the second. */
 async function growing(results: Results, facts: WindowedFacts, { name }: Measure): Maybe {
   const { table, key, start } = facts;
   if (key === null) return null;
@@ -167,13 +167,14 @@ async function growing(results: Results, facts: WindowedFacts, { name }: Measure
       `    coalesce(sum(${column}) FILTER (${time} < middle), 0)::DOUBLE AS before,\n` +
       `    coalesce(sum(${column}) FILTER (${time} >= middle), 0)::DOUBLE AS after\n` +
       `  FROM ${from}, halves GROUP BY 1)\n` +
-      "SELECT key, before, after, after / before AS growth, middle FROM keys, halves\n" +
+      "SELECT key, before, after, after / before AS growth, middle,\n" +
+      "  (SELECT count(*) FROM keys) AS all_keys\nFROM keys, halves\n" +
       `WHERE before >= ${EVENTS_MIN} AND before + after >= ` +
       "(SELECT sum(before + after) / 100 FROM keys)\n" +
       "ORDER BY growth DESC, key LIMIT 1",
   );
-  const [found, before, after, growth, middle] = answer.rows[0] ?? [];
-  if (!(numberOf(growth) >= GROWTH_MIN)) return null;
+  const [found, before, after, growth, middle, keys] = answer.rows[0] ?? [];
+  if (!(numberOf(growth) >= GROWTH_MIN && numberOf(keys) > 1)) return null;
   return {
     text: html`${keyOf(found)} grew most: ${name} went from ${numberText(numberOf(before))} to
 ${strong(numberText(numberOf(after)))} (${signedPercent(numberOf(after), numberOf(before))}) from
@@ -194,7 +195,7 @@ async function longest(results: Results, { table, key, start, end }: WindowedFac
       `FROM ${from} ORDER BY ms DESC, ${begin}, 1 LIMIT 1`,
   );
   const [found, began, ms, median, sessions] = answer.rows[0] ?? [];
-  if (!(numberOf(ms) > 0)) return null;
+  if (!(numberOf(ms) > 0 && numberOf(sessions) > 1)) return null;
   const typical = numberOf(median) > 0 ? `${durationText(numberOf(median))} or less` : "no time";
   return {
     text: html`The longest of ${numberText(numberOf(sessions))} sessions took
