@@ -78,6 +78,14 @@ describe.skipIf(missing !== null)(`sensors${missing ? ` (skipped: ${missing})` :
       ...["--seed", String(SEED), "--partitions", "3", ...faults, ...at],
     );
     const { sent: count } = JSON.parse(sent.stdout);
+    for (const [partitions, message] of [
+      ["5", "topic readings is there already and has 3 partitions, not 5"],
+      ["0", "expected a whole number from 1 to 1000"],
+    ] as const) {
+      const more = ["--simulate", "sensors", "--events", "1", "--partitions", partitions, ...at];
+      const refused = millpond("produce", "readings", ...more);
+      expect([refused.status, refused.stderr]).toEqual([2, expect.stringContaining(message)]);
+    }
     const out = path.join(dir, "out");
     const dev = new DevProcess([PIPELINE, "--out", out, ...at]);
     running.push(dev);
