@@ -49,11 +49,12 @@ const SETTLE_MS_MAX = 5_000;
 const LOOK_AGAIN_MS = 50;
 
 /**
- * The output of a local run. `env` says where PostgreSQL is, as for the sink.
+ * The output of a local run. `env` says where PostgreSQL is, as for the sink; without, no server is
+ * read.
  *
  * @throws MillpondError USAGE when there are no results or no bronze, CONFLICT while a run writes
  */
-export async function openOutput(out: string, env: Environment = {}): Promise<AuditPlace> {
+export async function openOutput(out: string, env?: Environment): Promise<AuditPlace> {
   const paths = outputPaths(out);
   const manifest = readManifest(paths);
   if (manifest === null || !fs.existsSync(paths.checkpoints)) throw noResults(out);

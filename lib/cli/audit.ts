@@ -77,7 +77,7 @@ async function run(file: string | undefined, flags: AuditFlags): Promise<void> {
     await place.close();
     return;
   }
-  const place = await subject.open();
+  const place = await subject.open(process.env);
   try {
     const { audit } = await import("../audit/audit.js");
     const startedAt = performance.now();
@@ -101,7 +101,8 @@ interface Subject {
   readonly definition: PipelineDefinition;
   readonly references: ReadonlyMap<string, string>;
   readonly functions: Pipeline["functions"] | undefined;
-  open(): Promise<AuditPlace>;
+  /** `env` says where servers are; without, they are not read. */
+  open(env?: NodeJS.ProcessEnv): Promise<AuditPlace>;
 }
 
 async function subjectOf(pipeline: Pipeline | undefined, flags: AuditFlags): Promise<Subject> {
@@ -122,8 +123,7 @@ async function subjectOf(pipeline: Pipeline | undefined, flags: AuditFlags): Pro
     definition,
     functions,
     references: referenceFiles(pipeline),
-    open: async () =>
-      openBucket(await databaseAt(flags.s3 ?? "", definition.name), claim, process.env),
+    open: async (env) => openBucket(await databaseAt(flags.s3 ?? "", definition.name), claim, env),
   };
 }
 
@@ -138,7 +138,7 @@ async function localSubject(pipeline: Pipeline | undefined, out: string): Promis
   if (manifest === null) throw noResults(out);
   const { definition } = manifest;
   const kept = keptReferences(definition, paths.references);
-  const open = () => openOutput(out, process.env);
+  const open = (env?: NodeJS.ProcessEnv) => openOutput(out, env);
   if (pipeline === undefined) {
     const lacks = definition.references.find(({ name }) => !kept.has(name));
     if (lacks === undefined) return { definition, references: kept, functions: undefined, open };

@@ -128,6 +128,35 @@ describe("a table that is gone", () => {
   });
 });
 
+test("a key that comes twice is found, also where a value was found in an array", async () => {
+  const listed = stream("listed", {
+    schema: {
+      first: bigint().nullable().at("a", "0"),
+      second: bigint(),
+      event_time: timestamp({ format: "epoch_s" }),
+    },
+    eventTime: "event_time",
+    lateness: seconds(5),
+  });
+  const of = pipeline("listed", { all: listed.rows() }, { sinks: [lake()] });
+  const lines = [
+    '{"a":{"0":7},"second":1,"event_time":1}',
+    '{"a":[7],"second":1,"second":2,"event_time":1}',
+    '{"a":{"0":7,"0":8},"second":1,"event_time":1}',
+    '{"a":{"0":7},"other":1,"other":2,"second":1,"event_time":1}',
+  ];
+  await workspace.write("listed", [lines]);
+  const out = workspace.newOutput();
+  await workspace.run({ pipeline: of, out, batchSize: 2 });
+  const report = await audited(out, of);
+  expect(wrong(report)).toEqual([]);
+  expect(report.tables.map(({ table, rows }) => [table, rows])).toEqual([
+    ["all", 2],
+    ["late", 0],
+    ["dead_letters", 2],
+  ]);
+});
+
 test("fields are found by their keys, whatever these are", async () => {
   const keys = ['say "a"', "*", "a/b~c", "a\\b", "0", "it's"];
   const odd = stream("odd", {

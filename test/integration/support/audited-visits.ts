@@ -94,7 +94,7 @@ export function auditBed(usual: Pipeline) {
   ): Promise<AuditReport> {
     const { definition } = of;
     const references = keptReferences(definition, outputPaths(out).references);
-    const place = await openOutput(out);
+    const place = await openOutput(out, {});
     try {
       return await audit(place, { definition, references, examples: 5, ...options });
     } finally {
