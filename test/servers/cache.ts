@@ -47,6 +47,28 @@ export async function pythonWith(name: string, packages: readonly string[]): Pro
   return path.join(dir, "bin", "python");
 }
 
+/** Leaves the jars that a pom names, and all that they need, in `to`. */
+export async function copyJars(pom: string, to: string): Promise<void> {
+  const goal = ["dependency:copy-dependencies", "-DincludeScope=runtime"];
+  await run("mvn", ["-q", "-B", "-f", pom, ...goal, `-DoutputDirectory=${to}`]);
+}
+
+const DEBIAN = { java: "openjdk-17-jre-headless", mvn: "maven", python3: "python3-venv" };
+
+/** Null when they are all here; else what to install. */
+export async function missingOf(
+  programs: readonly (keyof typeof DEBIAN)[],
+): Promise<string | null> {
+  for (const program of programs) {
+    try {
+      await run(program, [program === "java" ? "-version" : "--version"]);
+    } catch {
+      return `${program} is not here: install it (Debian: apt-get install ${DEBIAN[program]})`;
+    }
+  }
+  return null;
+}
+
 /** A port that was free just now. */
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {

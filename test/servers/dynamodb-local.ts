@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort, installed, run } from "./cache.js";
+import { copyJars, freePort, installed, run } from "./cache.js";
 import { startServer, stopServer } from "./process.js";
 
 const VERSION = "2.6.1";
@@ -28,10 +28,7 @@ export async function setUpDynamoDbLocal(): Promise<string | null> {
 function jars(): Promise<string> {
   return installed(`dynamodb-local-${VERSION}`, async (dir) => {
     await run("java", ["-version"]);
-    await run("mvn", [
-      ...["-q", "-B", "-f", POM, "dependency:copy-dependencies"],
-      ...["-DincludeScope=runtime", `-DoutputDirectory=${path.join(dir, "libs")}`],
-    ]);
+    await copyJars(POM, path.join(dir, "libs"));
   });
 }
 

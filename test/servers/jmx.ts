@@ -1,7 +1,7 @@
 /** The Prometheus JMX exporter, as a Java agent that a test's broker is started with. */
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort, installed, run } from "./cache.js";
+import { copyJars, freePort, installed } from "./cache.js";
 
 const VERSION = "1.0.1";
 const POM = fileURLToPath(new URL("jmx/pom.xml", import.meta.url));
@@ -26,12 +26,7 @@ export async function setUpJmx(): Promise<string | null> {
 }
 
 async function jar(): Promise<string> {
-  const dir = await installed(`jmx-${VERSION}`, async (to) => {
-    await run("mvn", [
-      ...["-q", "-B", "-f", POM, "dependency:copy-dependencies"],
-      `-DoutputDirectory=${to}`,
-    ]);
-  });
+  const dir = await installed(`jmx-${VERSION}`, (to) => copyJars(POM, to));
   return path.join(dir, `jmx_prometheus_javaagent-${VERSION}.jar`);
 }
 

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
 import { Kafka, logLevel } from "kafkajs";
-import { installed, run } from "./cache.js";
+import { copyJars, installed, missingOf, run } from "./cache.js";
 import { startServer, stopServer } from "./process.js";
 
 const VERSION = "4.4.0";
@@ -37,16 +37,8 @@ export interface TestKafka {
 
 /** Null when `startKafka` can be used; otherwise why this machine can't, and what to install. */
 export async function setUpKafka(): Promise<string | null> {
-  for (const [program, debian] of [
-    ["java", "openjdk-17-jre-headless"],
-    ["mvn", "maven"],
-  ] as const) {
-    try {
-      await run(program, ["-version"]);
-    } catch {
-      return `${program} is not here: install it (Debian: apt-get install ${debian})`;
-    }
-  }
+  const missing = await missingOf(["java", "mvn"]);
+  if (missing !== null) return missing;
   try {
     await home();
     return null;
@@ -59,10 +51,7 @@ const home = (): Promise<string> => installed(`kafka-${VERSION}`, install);
 
 /** Everything in it is named relative to it, so that it may be moved to where it is kept. */
 async function install(dir: string): Promise<void> {
-  await run("mvn", [
-    ...["-q", "-B", "-f", path.join(HERE, "pom.xml"), "dependency:copy-dependencies"],
-    ...["-DincludeScope=runtime", `-DoutputDirectory=${path.join(dir, "libs")}`],
-  ]);
+  await copyJars(path.join(HERE, "pom.xml"), path.join(dir, "libs"));
   await makeCertificate(dir);
   const template = path.join(dir, "template");
   const settings = path.join(dir, "format.properties");

@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
 import { fileURLToPath } from "node:url";
-import { installed, pythonWith, run } from "./cache.js";
+import { copyJars, installed, missingOf, pythonWith, run } from "./cache.js";
 
 const SPARK = "4.0.1";
 const DELTA = "4.0.0";
@@ -15,17 +15,8 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 
 /** Null when `spark` can be used; otherwise why this machine can't, and what to install. */
 export async function setUpSpark(): Promise<string | null> {
-  for (const [program, debian] of [
-    ["java", "openjdk-17-jre-headless"],
-    ["mvn", "maven"],
-    ["python3", "python3-venv"],
-  ] as const) {
-    try {
-      await run(program, ["--version"]);
-    } catch {
-      return `${program} is not here: install it (Debian: apt-get install ${debian})`;
-    }
-  }
+  const missing = await missingOf(["java", "mvn", "python3"]);
+  if (missing !== null) return missing;
   try {
     await home();
     return null;
@@ -36,11 +27,8 @@ export async function setUpSpark(): Promise<string | null> {
 
 async function home(): Promise<{ python: string; jars: string }> {
   const python = await pythonWith(`pyspark-${SPARK}`, [`pyspark==${SPARK}`]);
-  const jars = await installed(`delta-spark-${DELTA}`, async (dir) => {
-    const goal = ["dependency:copy-dependencies", "-DincludeScope=runtime"];
-    const pom = path.join(HERE, "pom.xml");
-    await run("mvn", ["-q", "-B", "-f", pom, ...goal, `-DoutputDirectory=${dir}`]);
-  });
+  const pom = path.join(HERE, "pom.xml");
+  const jars = await installed(`delta-spark-${DELTA}`, (dir) => copyJars(pom, dir));
   return { python, jars };
 }
 

@@ -1,7 +1,7 @@
 /**
  * A poller with the processor's handler, to be killed: `<folder of partitions' lines> <folder of
- * offsets>`. Like a consumer group's member it goes on from the offsets, in order, at least once, by
- * so many steps as a line of its input says.
+ * offsets>`. Like a consumer group's member it goes on from the offsets, in order, at least once,
+ * by so many steps as a line of its input says.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
