@@ -38,7 +38,8 @@ export const ALL_FEATURES: readonly string[] = [
   ...each("streams", ["1", "2"]),
   ...each("partitions", ["1", "2", "3", "5"]),
   ...each("dead letter", REASONS.split(" ")),
-  ...each("met", ["late", "duplicate", "revision", "retraction", "too late to revise"]),
+  // Rows that are withdrawn again are too rare to wait for; equality-sessions.test.ts has them.
+  ...each("met", ["late", "duplicate", "revision", "too late to revise"]),
 ];
 
 export function* featuresOf({ streams, tables }: PipelineDefinition): Generator<string> {

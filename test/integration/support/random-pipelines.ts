@@ -103,7 +103,7 @@ function randomStream(random: Random, name: string, startMs: number): StreamNode
     fields: [...fields, ...own],
     key: "who",
     eventTime: "at",
-    latenessMs: random.pick([0, 1, 700, 5_000, 5_000, 60_000]),
+    latenessMs: random.pick([0, 1, 700, 5_000, 60_000, 60_000]),
     maxAheadMs: random.pick([3_600_000, 60_000, 5_000]),
     idleAfterMs: 60_000,
     maxRecordBytes: random.pick([100_000, 100_000, 120]),
@@ -273,7 +273,7 @@ class TableMaker {
 
 function randomWindow(random: Random, maySession: boolean): WindowNode {
   if (maySession && random.chance(0.35)) {
-    return { kind: "session", gapMs: random.pick([1, 300, 1_000, 2_000, 30_000]) };
+    return { kind: "session", gapMs: random.pick([1, 300, 700, 1_000, 2_000, 30_000]) };
   }
   const [sizeMs, everyMs] = random.pick([
     [1, 1],

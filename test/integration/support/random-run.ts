@@ -114,7 +114,7 @@ export class RandomRun {
     const reading = new Set(runs.keys());
     while (reading.size > 0) {
       const at = random.pick([...reading]);
-      if (!(await runs[at]!.step(random.pick([1, 3, 10, 20, 1000])))) reading.delete(at);
+      if (!(await runs[at]!.step(random.pick([1, 3, 5, 10, 20, 40, 1000])))) reading.delete(at);
       if (random.chance(0.05)) await this.restart(at);
       if (!random.chance(0.3)) continue;
       for (const run of runs) await run.settle();
