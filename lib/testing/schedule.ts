@@ -1,6 +1,6 @@
 /**
  * One simulated run of a pipeline from its topics to its tables, through whatever the seed brings,
- * then calm, to the end. The handlers of processor, ingest and sink are the real ones, with all that
+ * then calm, to the end. The handlers of processor, ingest and sink are real, with all that
  * is below them; whether the tables are right is for the caller, who knows the truth.
  */
 import { isDeepStrictEqual } from "node:util";

@@ -26,7 +26,7 @@ test(
   TIMEOUT_MS,
 );
 
-/** What was found is held by a test of its own as well: with the simulator, a seed's run changes. */
+/** Each is held by a test of its own as well: with the simulator, a seed's run changes. */
 const FOUND = [
   { seed: 167_020, what: "an object that was removed once it was ingested became a dead letter" },
   { seed: 25_158, what: "an object that was ingested, then removed, was said to be gone before" },

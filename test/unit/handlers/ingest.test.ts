@@ -309,7 +309,7 @@ it("an object that was removed once another ingest had finished it is no dead le
   expect(tables.dead_letters?.filter((row) => row.includes("replaced or deleted"))).toEqual([]);
 });
 
-it("an object that another ingest took whole, and that then was removed, was not gone before", async () => {
+it("an object that another ingest took, and that was removed then, was not gone", async () => {
   const [stores, bucket] = [memoryStores(), fullBucket()];
   const key = "incoming/clicks/1.ndjson";
   // It found nothing of the object in the ledger; then it is slow.
