@@ -17,6 +17,7 @@ import type {
   WindowNode,
 } from "../../../lib/define/definition.js";
 import { DefinitionError } from "../../../lib/define/definition-error.js";
+import { checkPredicate } from "../../../lib/define/expression-types.js";
 import { fromJson, toJson } from "../../../lib/define/json.js";
 import { afterStep, resultColumns, type Scope, streamScope } from "../../../lib/define/scope.js";
 import type { Random } from "./random.js";
@@ -72,13 +73,15 @@ function randomCheck(random: Random, field: FieldNode, startMs: number): ExprNod
   if (type.kind === "list" || type.kind === "topK" || type.kind === "bytes") return [];
   if (!random.chance(0.25)) return [];
   const column: ExprNode = { op: "column", name };
-  const about = new Expressions(random, new Map([[name, field]]), startMs);
+  const columns = new Map([[name, field]]);
   const value = field.oneOf?.[0] ?? literal(random, type, startMs);
-  return [
-    random.chance(0.3)
-      ? about.of("boolean", 1)
-      : { op: "ne", args: [column, { op: "literal", type, value }] },
-  ];
+  if (!random.chance(0.3)) return [{ op: "ne", args: [column, { op: "literal", type, value }] }];
+  const check = accepted(() => {
+    const node = new Expressions(random, columns, startMs).of("boolean", 1);
+    checkPredicate(node, columns, "check");
+    return node;
+  });
+  return check === undefined ? [] : [check];
 }
 
 function randomStream(random: Random, name: string, startMs: number): StreamNode {
