@@ -119,11 +119,11 @@ interface Size {
 function sizeOf(random: Random): Size {
   const chance = random.unit();
   const few = random.pick([1, 2]);
-  if (chance < 0.6) return { tables: 1, partitions: few, records: 3 + random.below(4) };
+  if (chance < 0.86) return { tables: 1, partitions: few, records: 2 + random.below(4) };
   const tables = random.pick([1, 2, 3]);
   const partitions = random.pick([1, 2, 3]);
-  if (chance < 0.9) return { tables, partitions, records: 6 + random.below(7) };
-  return { tables, partitions, records: chance < 0.996 ? 12 + random.below(13) : 200 };
+  if (chance < 0.98) return { tables, partitions, records: 6 + random.below(7) };
+  return { tables, partitions, records: chance < 0.999 ? 12 + random.below(13) : 200 };
 }
 
 /** Windows that leave while the log goes on; its events are hours apart then. */
@@ -139,10 +139,10 @@ export function caseOf(number: number): Case {
   const names = Object.keys(TABLES);
   const size = sizeOf(random);
   const chosen = random.shuffle([...names]).slice(0, size.tables);
-  const isBrief = random.unit() < 0.2;
-  const streams = random.unit() < 0.2 ? ["clicks", "taps"] : ["clicks"];
+  const isBrief = random.unit() < 0.1;
+  const streams = random.unit() < 0.1 ? ["clicks", "taps"] : ["clicks"];
   const options = streams.map((name) => streamOptions(random, name));
-  const hasBronze = random.unit() < 0.7;
+  const hasBronze = random.unit() < 0.5;
   const build = (latenessMs: number) => {
     const tables = options.flatMap((option, index) => {
       const events = clicks({ ...option, latenessMs: option.latenessMs + latenessMs });
@@ -163,7 +163,7 @@ export function caseOf(number: number): Case {
     ),
   );
   // Each order that they come in has a truth of its own, so there are few of them.
-  const objects = random.unit() < 0.2 ? random.pick([1, 2, 2, 3]) : 0;
+  const objects = random.unit() < 0.06 ? random.pick([1, 2, 2, 3]) : 0;
   const incoming = randomObjects(random, options[0]!, objects, isBrief);
   return { pipeline: build(0), changed: build(1), logs, incoming };
 }
@@ -213,11 +213,14 @@ function randomObjects(
   const { name: stream } = options;
   return Array.from({ length: count }, (_, i) => {
     const own = records.slice(i * 5, i * 5 + 1 + random.below(5));
+    const lines = own.map(({ value }) => String(value));
+    // A .json that begins with a bracket is one array of records.
+    const extensions = lines[0]!.startsWith("[") ? ["ndjson"] : ["ndjson", "jsonl", "json"];
     return {
       stream,
-      key: `incoming/${stream}/part ${i}.${random.pick(["ndjson", "jsonl", "json"])}`,
+      key: `incoming/${stream}/part ${i}.${random.pick(extensions)}`,
       modifiedMs: own.at(-1)!.timestampMs,
-      lines: own.map(({ value }) => String(value)),
+      lines,
     };
   });
 }

@@ -8,7 +8,7 @@ import { s3Objects } from "./s3.js";
 export const SEEDS_PER_CASE = 250;
 
 /** Each so-manieth runs over the real S3 store: it takes twice as long. */
-const SEEDS_PER_S3 = 8;
+const SEEDS_PER_S3 = 20;
 
 export const caseNumber = (seed: number) => Math.floor(seed / SEEDS_PER_CASE);
 
