@@ -3,12 +3,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { kafkaSink } from "../../lib/sinks/kafka.js";
 import { ROWS, stream } from "../contract/sinks-script.js";
 import { setUpKafka, startKafka, type TestKafka } from "../servers/kafka.js";
 import { missingKcat, readByKcat } from "../servers/kcat.js";
+import { bundleChild } from "./support/bundle-child.js";
 import { history } from "./support/kafka-sink-history.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 
@@ -22,9 +22,7 @@ describe.skipIf(missing !== null)(`Kafka sinks${missing ? ` (skipped: ${missing}
 
   beforeAll(async () => {
     kafka = await startKafka();
-    const common = { bundle: true, packages: "external", platform: "node", format: "esm" } as const;
-    const entryPoints = ["test/integration/support/kafka-sink-child.ts"];
-    await build({ ...common, entryPoints, outfile: CHILD });
+    await bundleChild("test/integration/support/kafka-sink-child.ts", CHILD);
   });
   afterAll(async () => {
     await kafka?.stop();

@@ -4,11 +4,11 @@ import { once } from "node:events";
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
-import { build } from "esbuild";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { BUCKET, s3Place } from "../contract/lake-places.js";
 import { readDatabase, readLake } from "../contract/sinks-readers.js";
 import { compareRows, LAYOUTS, randomOf, randomScript } from "../contract/sinks-script.js";
+import { bundleChild } from "./support/bundle-child.js";
 
 const KILLS = 12;
 const PUBLICATIONS = 400;
@@ -17,14 +17,7 @@ const CHILD = path.resolve(".cache", "sinks-child.mjs");
 let dir: string;
 beforeEach(async () => {
   dir = await fs.mkdtemp(path.join(tmpdir(), "millpond-kill-"));
-  await build({
-    entryPoints: ["test/contract/sinks-child.ts"],
-    outfile: CHILD,
-    bundle: true,
-    packages: "external",
-    platform: "node",
-    format: "esm",
-  });
+  await bundleChild("test/contract/sinks-child.ts", CHILD);
 });
 afterEach(() => fs.rm(dir, { recursive: true, force: true }));
 

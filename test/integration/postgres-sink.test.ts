@@ -7,7 +7,6 @@ import { once } from "node:events";
 import { connect as connectTo, createServer, type Server, type Socket } from "node:net";
 import * as path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runChecks } from "../../lib/cli/doctor-checks.js";
 import type { ColumnNode } from "../../lib/define/definition.js";
@@ -34,6 +33,7 @@ import {
   stream,
 } from "../contract/sinks-script.js";
 import { setUpPostgres, startPostgres, type TestPostgres } from "../servers/postgres.js";
+import { bundleChild } from "./support/bundle-child.js";
 
 const missing = await setUpPostgres();
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
@@ -182,14 +182,7 @@ describe.skipIf(missing !== null)(
     });
 
     test(`processes killed at random moments leave each row once (seed ${SEED})`, async () => {
-      await build({
-        entryPoints: ["test/integration/support/postgres-sink-child.ts"],
-        outfile: CHILD,
-        bundle: true,
-        packages: "external",
-        platform: "node",
-        format: "esm",
-      });
+      await bundleChild("test/integration/support/postgres-sink-child.ts", CHILD);
       const schema = newSchema();
       const random = randomOf(SEED);
       let killed = 0;

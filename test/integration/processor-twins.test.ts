@@ -8,10 +8,10 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { makeSink } from "../../lib/handlers/sink.js";
 import { clicksPipeline } from "../unit/handlers/clicks.js";
+import { bundleChild } from "./support/bundle-child.js";
 import { differencesFromReference, Workspace } from "./support/check.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 
@@ -28,14 +28,7 @@ const pipeline = clicksPipeline();
 let workspace: Workspace;
 beforeEach(async () => {
   workspace = await Workspace.create();
-  await build({
-    entryPoints: ["test/integration/support/processor-child.ts"],
-    outfile: CHILD,
-    bundle: true,
-    packages: "external",
-    platform: "node",
-    format: "esm",
-  });
+  await bundleChild("test/integration/support/processor-child.ts", CHILD);
 });
 afterEach(() => workspace.remove());
 
@@ -123,33 +116,37 @@ class Twin {
   }
 }
 
-test(`two processors on one directory, ${KILLS} kills, give what SQL gives`, async () => {
-  const random = new Random(testSeed());
-  const lines = [0, 1].map((partition) => randomLines(random, partition, KILLS * LINES_PER_KILL));
-  await workspace.write("clicks", lines);
-  const out = workspace.newOutput();
-  const offsets = workspace.newOutput();
-  fs.mkdirSync(offsets);
-  const start = () => new Twin(workspace.input("clicks"), offsets, out);
-  const sink = makeSink({ pipeline, env: { MILLPOND_STORE: `file:${out}` }, write: () => {} });
-  const twins = [start(), start()];
-  let again = 0;
-  for (let kills = 0; kills < KILLS; kills++) {
-    await Promise.all(twins.map((twin) => twin.ready()));
-    for (const twin of twins) twin.go(STEPS_MAX);
-    const which = random.below(2);
-    await twins[which]!.after(random.below(STEPS_MAX));
-    await delay(random.below(AFTER_MS_MAX));
-    expect(await twins[which]!.kill()).toEqual(["SIGKILL", ""]);
-    again += twins[which]!.again;
-    twins[which] = start();
-    if (random.chance(0.2)) await sink(null, context);
-  }
-  for (const twin of twins) twin.goToTheEnd();
-  for (const twin of twins) expect(await twin.end()).toEqual([0, ""]);
-  console.log(`${KILLS} kills; ${again} batches were sent again`);
-  expect(await sink({ flush: true }, context)).toMatchObject({ outcome: "done", pending: 0 });
-  await sink.close();
-  const about = `seed ${random.seed}`;
-  expect(await differencesFromReference(pipeline, out, workspace), about).toBe("");
-}, 300_000 + KILLS * 10_000);
+test(
+  `two processors on one directory, ${KILLS} kills, give what SQL gives`,
+  async () => {
+    const random = new Random(testSeed());
+    const lines = [0, 1].map((partition) => randomLines(random, partition, KILLS * LINES_PER_KILL));
+    await workspace.write("clicks", lines);
+    const out = workspace.newOutput();
+    const offsets = workspace.newOutput();
+    fs.mkdirSync(offsets);
+    const start = () => new Twin(workspace.input("clicks"), offsets, out);
+    const sink = makeSink({ pipeline, env: { MILLPOND_STORE: `file:${out}` }, write: () => {} });
+    const twins = [start(), start()];
+    let again = 0;
+    for (let kills = 0; kills < KILLS; kills++) {
+      await Promise.all(twins.map((twin) => twin.ready()));
+      for (const twin of twins) twin.go(STEPS_MAX);
+      const which = random.below(2);
+      await twins[which]!.after(random.below(STEPS_MAX));
+      await delay(random.below(AFTER_MS_MAX));
+      expect(await twins[which]!.kill()).toEqual(["SIGKILL", ""]);
+      again += twins[which]!.again;
+      twins[which] = start();
+      if (random.chance(0.2)) await sink(null, context);
+    }
+    for (const twin of twins) twin.goToTheEnd();
+    for (const twin of twins) expect(await twin.end()).toEqual([0, ""]);
+    console.log(`${KILLS} kills; ${again} batches were sent again`);
+    expect(await sink({ flush: true }, context)).toMatchObject({ outcome: "done", pending: 0 });
+    await sink.close();
+    const about = `seed ${random.seed}`;
+    expect(await differencesFromReference(pipeline, out, workspace), about).toBe("");
+  },
+  300_000 + KILLS * 10_000,
+);

@@ -3,7 +3,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import * as path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeProcessor } from "../../lib/handlers/processor.js";
 import { makeSink } from "../../lib/handlers/sink.js";
@@ -12,6 +11,7 @@ import { type Ministack, setUpMinistack, startMinistack } from "../servers/minis
 import { clickRecords, clicksPipeline } from "../unit/handlers/clicks.js";
 import { kafkaEvent } from "../unit/handlers/kafka-support.js";
 import { fetchResults } from "./support/aws-results.js";
+import { bundleChild } from "./support/bundle-child.js";
 import { differencesBetween, Workspace } from "./support/check.js";
 import { Random, testRounds, testSeed } from "./support/random.js";
 
@@ -33,14 +33,7 @@ describe.skipIf(missing !== null)(title, () => {
     aws = await startMinistack();
     Object.assign(process.env, aws.env);
     workspace = await Workspace.create();
-    await build({
-      entryPoints: ["test/integration/support/sink-child.ts"],
-      outfile: CHILD,
-      bundle: true,
-      packages: "external",
-      platform: "node",
-      format: "esm",
-    });
+    await bundleChild("test/integration/support/sink-child.ts", CHILD);
   });
   afterAll(async () => {
     process.env = before;

@@ -4,7 +4,6 @@ import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { build } from "esbuild";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Sink, TableLayout } from "../../lib/sinks/sink.js";
 import { snowflakeSink } from "../../lib/sinks/snowflake.js";
@@ -22,6 +21,7 @@ import {
 } from "../contract/sinks-script.js";
 import { setUpSnowflake, startSnowflake, type TestSnowflake } from "../servers/snowflake.js";
 import { querySnowflake, readSnowflake, snowflakeStored } from "../servers/snowflake-reader.js";
+import { bundleChild } from "./support/bundle-child.js";
 
 const missing = await setUpSnowflake();
 const SEED = Math.floor(Math.random() * 1e9);
@@ -112,14 +112,7 @@ describe.skipIf(missing !== null)(
     test(`killed at random moments, holds each row once (seed ${SEED})`, async () => {
       newSchema();
       const child = path.resolve(".cache", "snowflake-child.mjs");
-      await build({
-        entryPoints: ["test/integration/snowflake-child.ts"],
-        outfile: child,
-        bundle: true,
-        packages: "external",
-        platform: "node",
-        format: "esm",
-      });
+      await bundleChild("test/integration/snowflake-child.ts", child);
       const publications = 60;
       const run = async (killAfterMs: number) => {
         const args = [child, String(SEED), String(publications)];
