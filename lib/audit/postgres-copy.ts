@@ -16,6 +16,10 @@ type Env = Readonly<Record<string, string | undefined>>;
 const NAMING = ["MILLPOND_POSTGRES_SECRET_ARN", "DATABASE_URL", "PGHOST"];
 const FETCHED_ROWS = 5_000;
 
+/** Whether it says where the server is, so that an audit reads it. */
+export const namesServer = (env: Env): boolean =>
+  NAMING.some((variable) => (env[variable] ?? "") !== "");
+
 export interface PostgresPlace {
   readonly env: Env;
   readonly pipeline: string;
@@ -36,7 +40,7 @@ export async function copyPostgres(
 ): Promise<PublishedCopy | Unread> {
   const { env, pipeline, schema, layouts } = place;
   const name = `PostgreSQL schema ${schema}`;
-  if (!NAMING.some((variable) => (env[variable] ?? "") !== "")) {
+  if (!namesServer(env)) {
     return { place: name, reason: "the environment names no server: set DATABASE_URL or PGHOST" };
   }
   const postgres = await PostgresConnection.open(env, `millpond audit ${pipeline}`);

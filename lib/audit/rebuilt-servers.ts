@@ -42,8 +42,8 @@ export const hasServers = (definition: PipelineDefinition): boolean =>
  * Before anything is rebuilt: makes room for what will be filled, beside what `output` has; null
  * for any output of the pipeline.
  *
- * @throws MillpondError OUTPUT when tables there could not be replaced, STORAGE when a server is
- *   not reached
+ * @throws MillpondError USAGE when an audit would not find the server, OUTPUT when tables there
+ *   could not be replaced, STORAGE when it is not reached
  */
 export async function prepareServers(
   definition: PipelineDefinition,
@@ -52,12 +52,21 @@ export async function prepareServers(
 ): Promise<void> {
   const layouts = tableLayouts(definition);
   for (const node of postgresNodes(definition)) {
+    const { namesServer } = await import("./postgres-copy.js");
+    if (!namesServer(env)) throw unproved(node.schema);
     const { prepareReplacement } = await import("../sinks/postgres-replace.js");
     const { name: pipeline } = definition;
     const place = { env, pipeline, schema: node.schema, layouts: chosen(layouts, node) };
     await prepareReplacement({ ...place, output });
   }
 }
+
+const unproved = (schema: string): MillpondError =>
+  new MillpondError(
+    "USAGE",
+    `the environment names no PostgreSQL server, so what is rebuilt for schema "${schema}" could ` +
+      "not be proved: set DATABASE_URL or PGHOST",
+  );
 
 /** The definition with its tables on servers where a backfill fills them. */
 export async function stagedDefinition(

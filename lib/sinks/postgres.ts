@@ -371,7 +371,7 @@ async function claim(
   ]);
   await checkServer(connection);
   if (output !== null) await takeStaged(connection, { pipeline, schema }, output);
-  const own = await ownTables(connection, { pipeline, schema });
+  const own = await ownTables(connection, { pipeline, schema }, output);
   const found = await foundTables(connection, schema);
   for (const layout of layouts) {
     const existing = found.get(layout.name) ?? null;
@@ -410,6 +410,7 @@ async function checkServer(connection: PostgresConnection): Promise<void> {
 async function ownTables(
   connection: PostgresConnection,
   { pipeline, schema }: { readonly pipeline: string; readonly schema: string },
+  output: string | null,
 ): Promise<ReadonlySet<string>> {
   const progress = `${quoteName(schema)}.${PROGRESS}`;
   const [there] = await connection.query(
@@ -425,8 +426,13 @@ async function ownTables(
     );
     await connection.query(`INSERT INTO ${progress} VALUES ($1, 0, '{}')`, [pipeline]);
   }
-  const [row] = await connection.query(`SELECT pipeline, tables FROM ${progress}`);
-  if (row?.pipeline === pipeline) return new Set(textsOf(row.tables));
+  const [row] = await connection.query(`SELECT pipeline, output, tables FROM ${progress}`);
+  if (row?.pipeline === pipeline) {
+    // Before any is altered: another output's tables are not this one's to migrate.
+    const kept = row.output === null ? null : String(row.output);
+    checkOutput(`schema "${schema}" of ${connection.place}`, kept, output);
+    return new Set(textsOf(row.tables));
+  }
   const owner = `it belongs to pipeline "${String(row?.pipeline)}", not "${pipeline}"`;
   throw new MillpondError(
     "OUTPUT",

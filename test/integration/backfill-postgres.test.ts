@@ -198,6 +198,17 @@ describe.skipIf(missing !== null)(
       await goesOn(out);
     });
 
+    test("a server that an audit would not look for is refused before anything is rebuilt", async () => {
+      const out = await output();
+      const { PGHOST } = process.env;
+      delete process.env.PGHOST;
+      await expect(rebuilt(v2, out)).rejects.toMatchObject({ code: "USAGE" });
+      process.env.PGHOST = PGHOST;
+      expect(await counts()).toEqual(await expected(LOG, 10));
+      await rebuilt(v2, out);
+      await goesOn(out);
+    });
+
     test("what could not be put in place is refused before anything is rebuilt", async () => {
       const out = await output();
       const refused = async (of: Pipeline, message: string) => {

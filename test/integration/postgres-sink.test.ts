@@ -158,6 +158,29 @@ describe.skipIf(missing !== null)(
       await expect(opened(sinkOf("s", [COUNTS], absent))).rejects.toMatchObject({ code: "USAGE" });
     });
 
+    test("alters nothing of another output's", async () => {
+      const schema = newSchema();
+      const first = sinkOf(schema, [COUNTS]);
+      await first.open("first");
+      await first.apply(stream([]), 1);
+      await first.close();
+      const columns = async () => {
+        const { rows } = await server.query(
+          `SELECT table_name, column_name FROM information_schema.columns
+            WHERE table_schema = '${schema}' ORDER BY 1, 2`,
+        );
+        return rows;
+      };
+      const before = await columns();
+      const wider = withColumns([...COUNTS.columns, column("sum", "bigint", true)]);
+      const second = sinkOf(schema, [wider, ROWS]);
+      await expect(second.open("second")).rejects.toMatchObject({
+        code: "OUTPUT",
+        message: expect.stringContaining("holds the results of another output"),
+      });
+      expect(await columns()).toEqual(before);
+    });
+
     test("keeps keys apart that only a NUL tells apart; says when one is too long", async () => {
       const schema = newSchema();
       const groups = ["a\0", "a␀0", "a␀", "a", null];
