@@ -23,6 +23,9 @@ const TOPIC = "user_activity";
 const EVENTS = 100_000;
 const LONG_MS = 900_000;
 const WAIT = { timeout: 400_000, interval: 500 } as const;
+/** A processor that hangs is killed soon; the sink works through all of it at the end. */
+const PROCESSOR_SECONDS = 8;
+const SINK_SECONDS = 120;
 const THROTTLED = {
   status: 400,
   body: JSON.stringify({
@@ -41,7 +44,8 @@ describe.skipIf(missing !== null)(title, () => {
     workspace = await Workspace.create();
     cloud = await Cloud.start({ pipeline: "pipelines/activity.ts" });
     proxy = await startFaultyProxy(cloud.aws.endpoint);
-    for (const name of ["Processor", "Sink"]) await throughProxy(cloud.output(name));
+    await throughProxy(cloud.output("Processor"), PROCESSOR_SECONDS);
+    await throughProxy(cloud.output("Sink"), SINK_SECONDS);
   });
   afterAll(async () => {
     process.env = before;
@@ -50,8 +54,8 @@ describe.skipIf(missing !== null)(title, () => {
     await workspace?.remove();
   });
 
-  /** The function's stores are reached through the proxy; it is killed after a few seconds. */
-  async function throughProxy(name: string): Promise<void> {
+  /** The function's stores are reached through the proxy; it is killed after so many seconds. */
+  async function throughProxy(name: string, seconds: number): Promise<void> {
     const client = new LambdaClient({});
     const { Environment } = await client.send(
       new GetFunctionConfigurationCommand({ FunctionName: name }),
@@ -65,7 +69,7 @@ describe.skipIf(missing !== null)(title, () => {
       new UpdateFunctionConfigurationCommand({
         FunctionName: name,
         Environment: { Variables },
-        Timeout: 8,
+        Timeout: seconds,
       }),
     );
     client.destroy();

@@ -53,8 +53,8 @@ export async function startConsumer(kafka: Kafka, options: ConsumeOptions): Prom
     },
   });
   return {
-    pause: (partition) => consumer.pause([onePartition(partition)]),
-    resume: (partition) => consumer.resume([onePartition(partition)]),
+    pause: (partition) => whileJoined(() => consumer.pause([onePartition(partition)])),
+    resume: (partition) => whileJoined(() => consumer.resume([onePartition(partition)])),
     commit: (offsets) =>
       consumer.commitOffsets(offsets.map(({ offset, ...at }) => ({ ...at, offset: `${offset}` }))),
     async close() {
@@ -62,6 +62,15 @@ export async function startConsumer(kafka: Kafka, options: ConsumeOptions): Prom
       await disconnect(consumer);
     },
   };
+}
+
+/** Between a crash and the next join nothing is fetched, and what joins anew is paused nowhere. */
+export function whileJoined(change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== "KafkaJSNonRetriableError") throw error;
+  }
 }
 
 async function disconnect(consumer: Consumer): Promise<void> {
