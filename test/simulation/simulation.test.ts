@@ -26,16 +26,28 @@ test(
   TIMEOUT_MS,
 );
 
-/** Each is held by a test of its own as well: with the simulator, a seed's run changes. */
+/**
+ * With the simulator, a seed's run changes: each of these finds its bug where today's simulator runs
+ * over the code before its fix. What it needs for that must come in it.
+ */
 const FOUND = [
-  { seed: 167_020, what: "an object that was removed once it was ingested became a dead letter" },
-  { seed: 25_158, what: "an object that was ingested, then removed, was said to be gone before" },
-];
+  {
+    seed: 3_507,
+    what: "an object that was removed once it was ingested became a dead letter",
+    needs: "object removed once ingested",
+  },
+  {
+    seed: 16_267,
+    what: "an object that was ingested, then removed, was said to be gone before",
+    needs: "object removed once ingested",
+  },
+] as const;
 
-test.for(FOUND)("seed $seed: $what", async ({ seed }) => {
+test.for(FOUND)("seed $seed: $what", async ({ seed, needs }) => {
   const runner = new SeedRunner();
-  await runner.run(seed);
+  const result = await runner.run(seed);
   expect(runner.tally.failures).toEqual([]);
+  expect(result?.faults.get(needs), "look for another seed").toBeGreaterThan(0);
 });
 
 test(
