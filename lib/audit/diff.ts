@@ -50,13 +50,13 @@ export interface RowDiff {
 }
 
 /**
- * @throws MillpondError USAGE when the definitions have no stream in common, QUERY when DuckDB
- *   fails
+ * @throws MillpondError USAGE when the definitions have no stream in common, OUTPUT when bronze
+ *   lacks records that were read, QUERY when DuckDB fails
  * @example
  * const report = await diff(place, { before: oldPipeline, after: newPipeline, examples: 3 });
  */
 export async function diff(
-  place: Pick<AuditPlace, "connection" | "bronze">,
+  place: Pick<AuditPlace, "connection" | "bronze" | "read">,
   options: { readonly before: Pipeline; readonly after: Pipeline; readonly examples: number },
 ): Promise<DiffReport> {
   const { connection, bronze } = place;
@@ -69,6 +69,7 @@ export async function diff(
         "versions of one pipeline",
     );
   }
+  const records = await wholeBronze(place);
   await compute(connection, bronze, before, "before");
   await compute(connection, bronze, after, "after");
   const [old, next] = [before, after].map(({ definition }) => layoutsOf(definition));
@@ -77,9 +78,25 @@ export async function diff(
   for (const name of names) {
     tables.push(await tableDiff(connection, name, old!.get(name), next!.get(name), examples));
   }
-  const reader = await connection.runAndReadAll(`SELECT count(*) FROM ${bronze}`);
-  const records = Number(reader.getRows()[0]?.[0] ?? 0);
   return { equal: tables.every(({ kind }) => kind === "same"), records, tables };
+}
+
+/** Its number of records. Of records that are not there no definition would say anything. */
+async function wholeBronze({
+  connection,
+  bronze,
+  read,
+}: Pick<AuditPlace, "connection" | "bronze" | "read">): Promise<number> {
+  const [row] = await rowsOf(connection, `SELECT count(*) AS n FROM ${bronze}`);
+  const found = Number(row!.n);
+  const expected = read?.reduce((sum, { records }) => sum + records, 0) ?? found;
+  if (found === expected) return found;
+  throw new MillpondError(
+    "OUTPUT",
+    `bronze holds ${found} of the ${expected} records that were read: what a change does to the ` +
+      "others cannot be told. `millpond audit` shows which partitions lack some; restore the " +
+      "lake's files, or process the input again into a new --out",
+  );
 }
 
 /** The tables of one definition, in schema `name`. */

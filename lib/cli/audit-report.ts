@@ -4,7 +4,10 @@ import type { TextView } from "./inspect-report.js";
 import { textTable } from "./text-table.js";
 
 export function auditText(report: AuditReport, elapsedMs: number, view: TextView): string {
-  const { pipeline, records, partitions, tables, skipped, unread } = report;
+  const { pipeline, records, partitions, skipped, unread } = report;
+  // What bronze lacks explains what the others are said to differ in.
+  const isBronze = ({ table }: AuditedTable) => Number(table === "bronze");
+  const tables = [...report.tables].sort((a, b) => isBronze(b) - isBronze(a));
   const seconds = (elapsedMs / 1000).toFixed(1);
   const head =
     `pipeline ${pipeline}: recomputed from ${number(records)} records of ${partitions} ` +
@@ -18,11 +21,14 @@ export function auditText(report: AuditReport, elapsedMs: number, view: TextView
   }
   const names = (some: readonly AuditedTable[]) => new Set(some.map(({ table }) => table)).size;
   const wrong = names(tables.filter((table) => !isEqual(table)));
+  const left = skipped.length === 0 ? "" : ` Not audited: ${named(skipped)}.`;
   const last = report.equal
-    ? "Equal: every row is as the raw records say."
+    ? `Equal: every row ${left === "" ? "" : "that was audited "}is as the raw records say.${left}`
     : `Not equal: ${wrong} of ${names(tables)} tables differ from what the raw records say.`;
   return `${parts.join("\n")}\n${paint(view, report.equal ? 32 : 31, last)}\n`;
 }
+
+const named = (some: AuditReport["skipped"]): string => some.map(({ table }) => table).join(", ");
 
 const number = (value: number): string => value.toLocaleString("en-US");
 

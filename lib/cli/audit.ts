@@ -89,12 +89,29 @@ async function run(file: string | undefined, flags: AuditFlags): Promise<void> {
       fromMs: flags.from,
       toMs: flags.to,
       examples: flags.limit,
+    }).catch((cause: unknown) => {
+      throw damaged(cause);
     });
     print(report, performance.now() - startedAt, flags);
     if (!report.equal) process.exitCode = 1;
   } finally {
     await place.close();
   }
+}
+
+/** Of what DuckDB says when a file of the results is gone, cut off or of other content. */
+const FILE_FAULT = /^(IO|Invalid Input|Serialization) Error:|\bparquet\b/i;
+
+function damaged(cause: unknown): unknown {
+  if (cause instanceof MillpondError || !(cause instanceof Error)) return cause;
+  if (!FILE_FAULT.test(cause.message)) return cause;
+  return new MillpondError(
+    "STORAGE",
+    `published rows cannot be read: ${cause.message.trim().split("\n")[0]}. A file is gone or ` +
+      "damaged: restore it, or process the input again into a new --out; --table audits another " +
+      "table alone",
+    { cause },
+  );
 }
 
 interface Subject {

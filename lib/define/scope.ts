@@ -83,7 +83,7 @@ function columnsAfter(node: StepNode, scope: Scope, references: References): Sco
     }
     case "map":
       return {
-        columns: byNameOnce(node.output),
+        columns: byNameOnce(node.output, `in the schema of map "${node.name}"`),
         where: `after map "${node.name}"`,
         original: new Set(),
       };
@@ -131,8 +131,11 @@ function afterEnrich(
   return { ...scope, columns };
 }
 
-function byNameOnce(columns: readonly NamedColumn[]): ReadonlyMap<string, NamedColumn> {
-  checkColumnNames(columns, "in one step");
+function byNameOnce(
+  columns: readonly NamedColumn[],
+  where = "in one step",
+): ReadonlyMap<string, NamedColumn> {
+  checkColumnNames(columns, where);
   return byName(columns);
 }
 

@@ -118,7 +118,11 @@ export class Chain<C> {
     return this.#with({ kind: "select", columns: pairs(names) });
   }
 
-  /** A plain function over each row, for what expressions cannot say; null drops the row. */
+  /**
+   * A plain function over each row, for what expressions cannot say; null drops the row. `schema`
+   * names all columns that are left after it. Timestamps are epoch ms, decimals unscaled bigints
+   * (12.50 is 1250n); nothing but the row may decide what it returns.
+   */
   map<S extends Schema>(
     name: string,
     fn: (row: RowOf<C>) => RowOf<ColumnsOf<S>> | null,

@@ -127,7 +127,8 @@ export class World {
   }
 
   trace(line: string): void {
-    this.#trace?.(`${String(this.steps).padStart(5)} ${this.nowMs - this.startMs} ms ${line}`);
+    const ms = Math.round(this.nowMs - this.startMs);
+    this.#trace?.(`${String(this.steps).padStart(5)} ${ms} ms ${line}`.trimEnd());
   }
 
   startProcess(role: string): SimulatedProcess {

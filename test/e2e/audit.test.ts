@@ -48,6 +48,14 @@ test("a run is proved, and a change of its results is found: the exit code says 
     equal: false,
   });
   expect(millpond("audit", "--out", path.join(dir, "nowhere")).status).toBe(2);
+  const pages = path.join(copy, "lake", "pages");
+  const files = fs.readdirSync(pages, { recursive: true, encoding: "utf8" });
+  for (const name of files.filter((one) => one.endsWith(".parquet"))) {
+    fs.writeFileSync(path.join(pages, name), "no Parquet");
+  }
+  const damaged = millpond("audit", "--out", copy);
+  expect(damaged.status).toBe(5);
+  expect(damaged.stderr).toContain("published rows cannot be read");
 });
 
 test("its SQL is a script that DuckDB runs by itself", async () => {

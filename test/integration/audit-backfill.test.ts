@@ -251,4 +251,13 @@ describe("diff", () => {
     });
     expect(await compared(out, v1, v1)).toMatchObject({ equal: true });
   });
+
+  test("is refused where bronze lacks records", async () => {
+    const out = await v1Output();
+    await rm(join(outputPaths(out).lake, "bronze"), { recursive: true });
+    await expect(compared(out, v1, v2)).rejects.toMatchObject({
+      code: "OUTPUT",
+      message: expect.stringContaining("bronze holds 0 of the 7 records"),
+    });
+  });
 });

@@ -208,6 +208,7 @@ const tables = {
       .filter((e) => e.kind.eq("click").or(e.kind.eq("pageview" as never))),
   'gt compares column "event_type" with "z"': () =>
     perMinute.aggregate({ n: count({ where: (e) => e.event_type.gt("z" as never) }) }),
+  'there are 0 columns in the schema of map "none"': () => activity.map("none", () => ({}), {}),
   "filter gave boolean, not an expression": () => activity.filter(() => true as never),
 };
 test.each(Object.entries(tables))("a table is refused: %s", (message, table) => {
