@@ -56,18 +56,48 @@ async function work(share: Share): Promise<void> {
   }
 }
 
+const USAGE = `npm run simulate -- [options]
+  --seeds 1..100000     which seeds
+  --minutes 10          when to stop
+  --of-each-case ${SEEDS_PER_CASE}    how many of the ${SEEDS_PER_CASE} seeds that share a case: fewer see more cases
+  --workers 4           threads; as many as there are cores, unless told
+  --violations 5        how many end the run
+  --seed 17 [--trace]   one seed again, step by step`;
+
+const OPTIONS = {
+  seeds: { type: "string", default: "1..100000" },
+  minutes: { type: "string", default: "10" },
+  workers: { type: "string", default: String(availableParallelism()) },
+  violations: { type: "string", default: "5" },
+  "of-each-case": { type: "string", default: String(SEEDS_PER_CASE) },
+  seed: { type: "string" },
+  trace: { type: "boolean", default: false },
+} as const;
+
+/** Null where they are none. */
+function flags() {
+  try {
+    const { values } = parseArgs({ options: OPTIONS });
+    const { seeds: _, trace: __, ...numbers } = values;
+    for (const [name, text] of Object.entries(numbers)) {
+      const isNumber = name === "minutes" ? /^\d+(\.\d+)?$/ : /^\d+$/;
+      if (!isNumber.test(text)) throw new TypeError(`--${name} ${text} is no number`);
+    }
+    return values;
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    return null;
+  }
+}
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: "string", default: "1..100000" },
-      minutes: { type: "string", default: "10" },
-      workers: { type: "string", default: String(availableParallelism()) },
-      violations: { type: "string", default: "5" },
-      "of-each-case": { type: "string", default: String(SEEDS_PER_CASE) },
-      seed: { type: "string" },
-      trace: { type: "boolean", default: false },
-    },
-  });
+  const values = flags();
+  if (values === null) {
+    console.error(USAGE);
+    return 2;
+  }
+  // A trace is long: whoever reads it, such as head, may have seen enough.
+  process.stdout.on("error", () => process.exit());
   if (values.seed !== undefined) return replay(Number(values.seed), values.trace);
   const [first, last] = values.seeds.split("..").map(Number);
   if (!Number.isSafeInteger(first) || !Number.isSafeInteger(last)) {
