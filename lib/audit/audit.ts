@@ -279,14 +279,10 @@ async function auditTable(
   const own = `(SELECT ${table?.shape.kind === "rows" ? rowsColumns(layout) : "*"}
     FROM main.${quoteName(layout.name)})`;
   const right = `(SELECT * FROM ${own} WHERE ${conditions(options, facts, "recomputed")})`;
-  const comparison = {
-    left: published,
-    right,
-    key,
-    columns,
-    tolerances: table === undefined ? {} : tolerancesOf(table),
-    carried: isRevised(layout) ? ["__settled"] : [],
-  };
+  const tolerances = table === undefined ? {} : tolerancesOf(table);
+  const roundings = Object.values(tolerances).flatMap(({ rounding }) => rounding ?? []);
+  const carried = isRevised(layout) ? ["__settled", ...roundings] : [];
+  const comparison = { left: published, right, key, columns, tolerances, carried };
   const at = place.copies.indexOf(copy);
   const differences = `work.${quoteName(`differences_${at}_${layout.name}`)}`;
   const isDue = place.flushed ? "true" : isDueSql(place, layout, facts);

@@ -13,11 +13,12 @@ import type {
 } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import { quoteName, quoteText } from "../sinks/duckdb-types.js";
-import { aggregateSql } from "./aggregate-sql.js";
+import { aggregateSql, roundingSql } from "./aggregate-sql.js";
 import { decodeSql } from "./decode-sql.js";
 import { recordsSql } from "./records-sql.js";
 import { resultSql } from "./sql-types.js";
 import { type MapRun, referenceStatements, stepsSql } from "./steps-sql.js";
+import { roundingColumn } from "./tolerances.js";
 
 export interface BatchSource {
   /** Something to select topic, partition, offset, timestamp and value from. */
@@ -164,9 +165,12 @@ export function outputsSql(table: TableNode, columns: ReadonlyMap<string, Column
   const groups = table.shape.groupBy.map(
     (name) => `${resultSql(quoteName(name), columnOf.get(name)!.type)} AS ${quoteName(name)}`,
   );
-  const aggregates = table.shape.aggregates.map((aggregate) => {
-    const value = aggregateSql(aggregate, columns, columnOf.get(aggregate.name)!);
-    return `${value} AS ${quoteName(aggregate.name)}`;
+  const aggregates = table.shape.aggregates.flatMap((aggregate) => {
+    const result = columnOf.get(aggregate.name)!;
+    const value = `${aggregateSql(aggregate, columns, result)} AS ${quoteName(aggregate.name)}`;
+    const rounding = roundingColumn(aggregate, result);
+    if (rounding === null) return [value];
+    return [value, `${roundingSql(aggregate, columns)} AS ${quoteName(rounding)}`];
   });
   return [...groups, ...aggregates].join(",\n  ");
 }

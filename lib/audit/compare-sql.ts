@@ -31,7 +31,7 @@ export function differencesSql(comparison: Comparison): string {
     ...(comparison.repeats ? ["l.__nth = r.__nth"] : []),
   ];
   const agree = columns.map(({ name }) =>
-    agreesSql(`l.${quoteName(name)}`, `r.${quoteName(name)}`, tolerances[name]),
+    agreesSql(`l.${quoteName(name)}`, `r.${quoteName(name)}`, tolerances[name], "r."),
   );
   const outputs = [
     "CASE WHEN l.__here IS NULL THEN 'missing' WHEN r.__here IS NULL THEN 'extra' " +
@@ -54,12 +54,19 @@ export function differencesSql(comparison: Comparison): string {
     WHERE (${equal}) IS NOT TRUE`;
 }
 
-/** Never null. The right side is the one that is held to be right. */
-export function agreesSql(left: string, right: string, tolerance?: Tolerance): string {
+/**
+ * Never null. The right side is the one that is held to be right; `of` is what its column of the
+ * tolerance's rounding is found by, such as "r.".
+ */
+export function agreesSql(left: string, right: string, tolerance?: Tolerance, of = ""): string {
   const same = `${left} IS NOT DISTINCT FROM ${right}`;
   if (tolerance === undefined) return same;
   const [a, b] = [left, right].map((side) => `${side}::DOUBLE`);
-  const allowed = `${tolerance.absolute} + ${tolerance.relative} * abs(${b})`;
+  const { absolute, relative } = tolerance;
+  const rounding = tolerance.rounding && `coalesce(${of}${quoteName(tolerance.rounding)}, 0)`;
+  const allowed = `${absolute} + ${relative} * abs(${b})${rounding ? ` + ${rounding}` : ""}`;
   // Of what is infinite, or not a number, any number would be near enough.
-  return `(${same} OR coalesce(isfinite(${b}) AND abs(${a} - ${b}) <= ${allowed}, false))`;
+  const near = `isfinite(${b}) AND abs(${a} - ${b}) <= ${allowed}`;
+  const any = rounding ? ` OR (isinf(${rounding}) AND ${a} IS NOT NULL)` : "";
+  return `(${same} OR coalesce(${near}, false)${any})`;
 }

@@ -190,7 +190,7 @@ async function tried(
   const tolerances = tolerancesOf(table);
   const agree = table.shape.aggregates.map(({ name }) => {
     const at = compared.findIndex((column) => column.name === name);
-    return agreesSql(`d.l${at}`, `t.${quoteName(name)}`, tolerances[name]);
+    return agreesSql(`d.l${at}`, `t.${quoteName(name)}`, tolerances[name], "t.");
   });
   return rowsOf(
     connection,

@@ -36,18 +36,14 @@ export async function judgeOpenRows(connection: DuckDBConnection, rows: OpenRows
   const [some] = await rowsOf(connection, `SELECT 1 FROM ${differences} WHERE ${isOpen} LIMIT 1`);
   if (some === undefined || table.shape.kind === "rows") return;
   await connection.run(`CREATE OR REPLACE TEMP TABLE open_members AS ${membersSql(rows, isOpen)}`);
-  const members = await rowsOf(
-    connection,
-    `SELECT __rid AS id, __p AS p, list(__o::DOUBLE ORDER BY __o) AS offsets
-    FROM open_members GROUP BY ALL ORDER BY ALL`,
-  );
+  const members = await rowsOf(connection, AFFORDABLE_SQL);
   await connection.run(
     `CREATE OR REPLACE TEMP TABLE beginnings
       (__rid BIGINT, __vid INTEGER, __bp INTEGER, __end BIGINT)`,
   );
   const appender = await connection.createAppender("beginnings", "main", "temp");
-  for (const { id, vectors } of affordable(members)) {
-    for (const [vid, vector] of vectors.entries()) {
+  for (const [id, lists] of byRow(members)) {
+    for (const [vid, vector] of beginningsOf(lists).entries()) {
       for (const [partition, end] of vector) {
         appender.appendValue(BigInt(id), BIGINT);
         appender.appendValue(vid, INTEGER);
@@ -62,32 +58,36 @@ export async function judgeOpenRows(connection: DuckDBConnection, rows: OpenRows
     WHERE rowid IN (SELECT __rid FROM beginnings) AND rowid NOT IN (${explainedSql(rows)})`);
 }
 
+/**
+ * Offsets of the rows that are tried, by row and partition: those of few records first, for as long
+ * as the bound lasts. Others may have millions of records, which never leave the database.
+ */
+const AFFORDABLE_SQL = `WITH
+  counts AS (SELECT __rid, __p, count(*) AS n FROM open_members GROUP BY ALL),
+  costs AS (SELECT __rid, product(n + 1) AS beginnings, sum(n) * product(n + 1) AS cost
+    FROM counts GROUP BY __rid),
+  tried AS (SELECT __rid, sum(cost) OVER (ORDER BY cost, __rid) AS spent FROM costs
+    WHERE beginnings <= ${BEGINNINGS_MAX})
+  SELECT __rid AS id, __p AS p, list(__o::DOUBLE ORDER BY __o) AS offsets FROM open_members
+  WHERE __rid IN (SELECT __rid FROM tried WHERE spent <= ${TRIED_RECORDS_MAX})
+  GROUP BY ALL ORDER BY ALL`;
+
+type Offsets = readonly [partition: number, offsets: readonly number[]];
+
 /** Partition and the last offset that is in it. */
 type Beginning = readonly (readonly [partition: number, end: number])[];
 
-/** Those of few records first, for as long as the bound lasts. */
-function affordable(members: readonly Cells[]): { id: number; vectors: Beginning[] }[] {
-  const byRow = new Map<number, (readonly [number, readonly number[]])[]>();
+/** By row, of each partition the offsets in it. */
+function byRow(members: readonly Cells[]): Map<number, Offsets[]> {
+  const rows = new Map<number, Offsets[]>();
   for (const { id, p, offsets } of members) {
     const list = Array.isArray(offsets) ? offsets.map(Number) : [];
-    byRow.set(Number(id), [...(byRow.get(Number(id)) ?? []), [Number(p), list]]);
+    rows.set(Number(id), [...(rows.get(Number(id)) ?? []), [Number(p), list]]);
   }
-  const rows = [...byRow].map(([id, lists]) => {
-    const records = lists.reduce((sum, [, offsets]) => sum + offsets.length, 0);
-    const beginnings = lists.reduce((product, [, offsets]) => product * (offsets.length + 1), 1);
-    return { id, lists, beginnings, cost: records * beginnings };
-  });
-  const tried: { id: number; vectors: Beginning[] }[] = [];
-  let left = TRIED_RECORDS_MAX;
-  for (const { id, lists, beginnings, cost } of rows.sort((a, b) => a.cost - b.cost)) {
-    left -= cost;
-    if (left < 0) break;
-    if (beginnings <= BEGINNINGS_MAX) tried.push({ id, vectors: beginningsOf(lists) });
-  }
-  return tried;
+  return rows;
 }
 
-function beginningsOf(lists: readonly (readonly [number, readonly number[]])[]): Beginning[] {
+function beginningsOf(lists: readonly Offsets[]): Beginning[] {
   let vectors: Beginning[] = [[]];
   for (const [partition, offsets] of lists) {
     vectors = vectors.flatMap((vector): Beginning[] => [
@@ -131,7 +131,7 @@ function explainedSql({ definition, differences, layout, table }: OpenRows): str
   const tolerances = tolerancesOf(table);
   const agree = table.shape.aggregates.map(({ name }) => {
     const at = compared.findIndex((column) => column.name === name);
-    return agreesSql(`d.l${at}`, `t.${quoteName(name)}`, tolerances[name]);
+    return agreesSql(`d.l${at}`, `t.${quoteName(name)}`, tolerances[name], "t.");
   });
   const isSession = table.shape.window.kind === "session";
   const times = isSession ? ["t.__from = epoch_ms(d.k0)", "t.__to = epoch_ms(d.l0)"] : [];

@@ -5,6 +5,17 @@ import type { AggregateNode, ColumnNode, TableNode } from "../define/definition.
 export interface Tolerance {
   readonly relative: number;
   readonly absolute: number;
+  /**
+   * Beside the recomputed number, how far rounding may take another order of the same additions
+   * from it; infinite where one could overflow.
+   */
+  readonly rounding?: string;
+}
+
+/** The column of `aggregate`'s rounding; null when it has none to speak of. */
+export function roundingColumn({ fn, name }: AggregateNode, result?: ColumnNode): string | null {
+  const isRounded = ["sum", "avg", "variance", "stddev"].includes(fn);
+  return isRounded && result?.type.kind === "double" ? `__rounding_${name}` : null;
 }
 
 /** Doubles within 1e-9 relative; the absolute part is for sums that cancel out. */
@@ -26,7 +37,9 @@ export function tolerancesOf(table: TableNode): Record<string, Tolerance> {
   const tolerances: Record<string, Tolerance> = {};
   for (const aggregate of table.shape.aggregates) {
     const tolerance = toleranceOf(aggregate, types.get(aggregate.name));
-    if (tolerance !== undefined) tolerances[aggregate.name] = tolerance;
+    if (tolerance === undefined) continue;
+    const rounding = roundingColumn(aggregate, types.get(aggregate.name));
+    tolerances[aggregate.name] = { ...tolerance, ...(rounding !== null && { rounding }) };
   }
   return tolerances;
 }

@@ -8,16 +8,22 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openOutput } from "../../lib/audit/place.js";
 import {
+  avg,
   bigint,
   count,
+  double,
   duckdb,
   pipeline,
+  quantile,
   reference,
   seconds,
+  stddev,
+  stream,
   string,
   sum,
   timestamp,
   tumbling,
+  variance,
 } from "../../lib/index.js";
 import { quoteText } from "../../lib/sinks/duckdb-types.js";
 import {
@@ -70,6 +76,45 @@ describe("an output as it is", () => {
     await workspace().write(TOPIC, LOGS);
     await workspace().run({ pipeline: plain, out, batchSize: 100, flush: false });
     expect(found(await audited(out))).toEqual({});
+  });
+
+  test("is equal where doubles cancel out over partitions, or are the greatest there are", async () => {
+    const measured = stream(TOPIC, {
+      schema: { user: string(), n: double(), at: timestamp({ format: "epoch_s" }) },
+      eventTime: "at",
+      lateness: seconds(5),
+    });
+    const sums = measured
+      .groupBy("user")
+      .window(tumbling(seconds(10)))
+      .aggregate({
+        total: sum("n"),
+        mean: avg("n"),
+        spread: stddev("n"),
+        around: variance("n"),
+        half: quantile("n", 0.5),
+      });
+    const huge = pipeline("visits", { sums }, { sinks: SINKS });
+    const values = {
+      money: [1e12, 0.01, -1e12, 0.02, 5e11, -5e11],
+      swallowed: [1e17, 3.3, 5, 1, -1e17, 0.1],
+      over: [1e308, 1e308, -1e308],
+      same: [1e200, 1e200],
+      one: [-1e308],
+    };
+    const logs = Object.entries(values).flatMap(([user, numbers]) =>
+      numbers.map((n, i) => [i % 3, JSON.stringify({ user, n, at: 100 })] as const),
+    );
+    const parts = [0, 1, 2].map((p) => logs.filter(([at]) => at === p).map(([, line]) => line));
+    await workspace().write(TOPIC, parts);
+    const out = workspace().newOutput();
+    await workspace().run({ pipeline: huge, out, batchSize: 2 });
+    expect(found(await audited(out, huge))).toEqual({});
+    await change(out, "UPDATE sums SET total = total + 0.01 WHERE \"user\" = 'money'");
+    await change(out, "UPDATE sums SET spread = 1 WHERE \"user\" = 'swallowed'");
+    await change(out, "UPDATE sums SET spread = NULL WHERE \"user\" = 'same'");
+    const { sums: differences } = found(await audited(out, huge));
+    expect(differences).toHaveLength(3);
   });
 
   test("of one table, and of a part of its time", async () => {
@@ -188,7 +233,7 @@ describe("a change is found, with the offset that explains it", () => {
 describe("what SQL cannot say, or does not hold", () => {
   test("a map is run where its function is given; else its table is left out", async () => {
     const shape = { user: string(), twice: bigint(), at: timestamp() };
-    const double = visits.map(
+    const doubling = visits.map(
       "double",
       ({ user, n, at }) => (n < 0n ? null : { user, twice: n * 2n, at }),
       shape,
@@ -197,8 +242,8 @@ describe("what SQL cannot say, or does not hold", () => {
       "visits",
       {
         ...tables,
-        doubled: double.rows(),
-        sums: double
+        doubled: doubling.rows(),
+        sums: doubling
           .groupBy("user")
           .window(tumbling(seconds(10)))
           .aggregate({ total: sum("twice") }),

@@ -63,7 +63,7 @@ export async function referenceTables(
   await runBatch(connection, steps, input.functions ?? new Map());
   // A file's timestamp is not that of the records of a topic, which a file may stand for.
   const columnsOf = (name: string) =>
-    `COLUMNS(c -> c NOT IN ('__settled', '__event_time')
+    `COLUMNS(c -> NOT starts_with(c, '__')
       AND NOT (${name === "dead_letters"} AND c IN ('timestamp', 'raw')))`;
   return {
     connection,

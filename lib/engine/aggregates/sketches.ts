@@ -183,7 +183,9 @@ function valueOfKey(key: number): number {
   const special = SPECIAL_VALUES.get(key);
   if (special !== undefined) return special;
   const negative = (key & 1) !== 0;
-  const magnitude = (2 * GAMMA ** ((negative ? key - 1 : key) / 2)) / (GAMMA + 1);
+  const upper = GAMMA ** ((negative ? key - 1 : key) / 2);
+  // Doubled last: of the greatest doubles, twice as much is none.
+  const magnitude = Math.min(2 * (upper / (GAMMA + 1)), Number.MAX_VALUE);
   return negative ? -magnitude : magnitude;
 }
 
