@@ -78,7 +78,7 @@ describe("an output as it is", () => {
     expect(found(await audited(out))).toEqual({});
   });
 
-  test("is equal where doubles cancel out over partitions, or are the greatest there are", async () => {
+  test("is equal where doubles cancel out over partitions, or are very great", async () => {
     const measured = stream(TOPIC, {
       schema: { user: string(), n: double(), at: timestamp({ format: "epoch_s" }) },
       eventTime: "at",
