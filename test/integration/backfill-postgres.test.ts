@@ -198,7 +198,7 @@ describe.skipIf(missing !== null)(
       await goesOn(out);
     });
 
-    test("a server that an audit would not look for is refused before anything is rebuilt", async () => {
+    test("a server that an audit would not look for is refused at once", async () => {
       const out = await output();
       const { PGHOST } = process.env;
       delete process.env.PGHOST;

@@ -59,7 +59,7 @@ async function work(share: Share): Promise<void> {
 const USAGE = `npm run simulate -- [options]
   --seeds 1..100000     which seeds
   --minutes 10          when to stop
-  --of-each-case ${SEEDS_PER_CASE}    how many of the ${SEEDS_PER_CASE} seeds that share a case: fewer see more cases
+  --of-each-case ${SEEDS_PER_CASE}    of the seeds that share a case: fewer see more cases
   --workers 4           threads; as many as there are cores, unless told
   --violations 5        how many end the run
   --seed 17 [--trace]   one seed again, step by step`;

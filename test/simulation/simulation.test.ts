@@ -27,8 +27,8 @@ test(
 );
 
 /**
- * With the simulator, a seed's run changes: each of these finds its bug where today's simulator runs
- * over the code before its fix. What it needs for that must come in it.
+ * With the simulator, a seed's run changes: each of these finds its bug where today's simulator
+ * runs over the code before its fix. What it needs for that must come in it.
  */
 const FOUND = [
   {

@@ -1,3 +1,4 @@
+/** A consumer while it joins its group anew: what kafkajs refuses then, and is not asked for. */
 import { Kafka, logLevel } from "kafkajs";
 import { expect, test } from "vitest";
 import { whileJoined } from "../../../lib/sources/kafka/kafkajs-consumer.js";
