@@ -438,8 +438,10 @@ const BYTES_SHOWN_MAX = 200;
 
 export function textSql(sql: string, kind: string | undefined): string {
   if (kind === "timestamp") return `strftime(${sql}, '%Y-%m-%dT%H:%M:%S.%gZ')`;
-  // A record may have a megabyte.
-  if (kind === "bytes") return `left(CAST(${sql} AS VARCHAR), ${BYTES_SHOWN_MAX})`;
+  // As text where they are some; a record may have a megabyte.
+  if (kind === "bytes") {
+    return `left(coalesce(TRY(decode(${sql})), CAST(${sql} AS VARCHAR)), ${BYTES_SHOWN_MAX})`;
+  }
   return `CAST(${sql} AS VARCHAR)`;
 }
 

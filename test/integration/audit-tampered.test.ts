@@ -110,7 +110,7 @@ describe("found too", () => {
 
   test("a dead letter's bytes, and its reason in the accounting", async () => {
     const out = await run();
-    await change(out, "UPDATE dead_letters SET raw = 'other'::BLOB");
+    await change(out, `UPDATE dead_letters SET raw = '"other"'::BLOB`);
     await change(out, "UPDATE accounting SET malformed = 7 WHERE kind = 'stream'");
     await change(
       out,
@@ -118,7 +118,7 @@ describe("found too", () => {
     );
     const report = found(await audited(out));
     expect(report.dead_letters).toMatchObject([
-      { columns: [expect.stringMatching(/^raw: other/)] },
+      { columns: [expect.stringMatching(/^raw: "other"/)] },
     ]);
     expect(report.accounting).toMatchObject([
       { kind: "different", columns: ["malformed: 7 / 0"] },
