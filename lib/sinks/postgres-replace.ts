@@ -62,6 +62,7 @@ export async function prepareReplacement(options: ReplaceOptions): Promise<void>
     const own = before?.tables ?? [];
     await refuseForeign(connection, schema, layouts, own);
     await refuseReaders(connection, schema, own);
+    await refuseRowSecurity(connection, schema, own);
     await makeStaging(connection, stagingSchema(schema));
   } finally {
     await connection.close();
@@ -96,9 +97,7 @@ export async function takeStaged(
     const from = `${quoteName(staging)}.${quoteName(name)}`;
     await connection.query(`ALTER TABLE ${from} SET SCHEMA ${place}`);
   }
-  for (const grant of grants) {
-    if (moved.includes(String(grant.table))) await connection.query(grantSql(schema, grant));
-  }
+  await grantAgain(connection, schema, grants);
   await connection.query(`DROP SCHEMA ${quoteName(staging)}`);
 }
 
@@ -180,7 +179,7 @@ async function refuseForeign(
   );
 }
 
-/** Views and the like would keep the tables from being dropped. */
+/** Views, foreign keys and the like would keep the tables from being dropped. */
 async function refuseReaders(
   connection: PostgresConnection,
   schema: string,
@@ -191,7 +190,12 @@ async function refuseReaders(
     FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
       JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
       JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.oid <> r.ev_class ORDER BY 1`,
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.oid <> r.ev_class
+    UNION
+    SELECT format('constraint %I of %s', k.conname, k.conrelid::regclass)
+    FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE k.contype = 'f' AND n.nspname = $1 AND c.relname = ANY ($2) ORDER BY 1`,
     [schema, own],
   );
   if (readers.length === 0) return;
@@ -203,21 +207,69 @@ async function refuseReaders(
   );
 }
 
-/** Whom the tables were shown to, except for their owner. */
+/** Readers keep their privileges: then they would see rows that policies had kept from them. */
+async function refuseRowSecurity(
+  connection: PostgresConnection,
+  schema: string,
+  own: readonly string[],
+): Promise<void> {
+  const [found] = await connection.query(
+    `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relrowsecurity ORDER BY 1`,
+    [schema, own],
+  );
+  if (found === undefined) return;
+  throw new MillpondError(
+    "OUTPUT",
+    `table "${String(found.name)}" in schema "${schema}" of ${connection.place} has row security, ` +
+      "which the rebuilt one would not have: revoke its readers' privileges and disable row " +
+      "security, and set both again when the backfill is done",
+  );
+}
+
+/** Whom the tables, or columns of them, were shown to, except for their owner. */
 function grantsOf(connection: PostgresConnection, schema: string): Promise<readonly PostgresRow[]> {
   return connection.query(
-    `SELECT c.relname AS table, a.privilege_type AS privilege, a.is_grantable AS grantable,
+    `SELECT c.relname AS table, g."column", a.privilege_type AS privilege,
+      a.is_grantable AS grantable,
       CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END AS grantee
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+      LATERAL (SELECT NULL AS "column", c.relacl AS acl UNION ALL
+        SELECT attname, attacl FROM pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS g,
+      aclexplode(g.acl) a
     WHERE n.nspname = $1 AND c.relkind = 'r' AND a.grantee <> c.relowner`,
     [schema],
   );
 }
 
-function grantSql(schema: string, { table, privilege, grantee, grantable }: PostgresRow): string {
+/** Of tables and columns that are there no more, nothing. */
+async function grantAgain(
+  connection: PostgresConnection,
+  schema: string,
+  grants: readonly PostgresRow[],
+): Promise<void> {
+  const columns = await connection.query(
+    `SELECT c.relname AS table, attname AS "column" FROM pg_attribute
+      JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relkind = 'r' AND attnum > 0 AND NOT attisdropped`,
+    [schema],
+  );
+  for (const grant of grants) {
+    const isThere = columns.some(
+      ({ table, column }) =>
+        table === grant.table && (grant.column === null || column === grant.column),
+    );
+    if (isThere) await connection.query(grantSql(schema, grant));
+  }
+}
+
+function grantSql(schema: string, grant: PostgresRow): string {
+  const { table, column, privilege, grantee, grantable } = grant;
   const to = grantee === null ? "PUBLIC" : quoteName(String(grantee));
   const option = grantable === true ? " WITH GRANT OPTION" : "";
   // The privilege is a keyword of PostgreSQL's own list.
-  const what = `${String(privilege)} ON ${quoteName(schema)}.${nameList([String(table)])}`;
+  const of = column === null ? "" : ` (${quoteName(String(column))})`;
+  const what = `${String(privilege)}${of} ON ${quoteName(schema)}.${nameList([String(table)])}`;
   return `GRANT ${what} TO ${to}${option}`;
 }

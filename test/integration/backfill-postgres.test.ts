@@ -120,6 +120,7 @@ describe.skipIf(missing !== null)(
       await query("CREATE ROLE reader_of_all");
       await query(`GRANT SELECT ON ${quoted()}.pages TO reader_of_all WITH GRANT OPTION`);
       await query(`GRANT SELECT ON ${quoted()}.pages TO PUBLIC`);
+      await query(`GRANT SELECT (payload, "table") ON ${quoted()}.late TO reader_of_all`);
       expect(await counts()).toEqual(await expected(LOG, 10));
       expect(await rebuilt(v2, out)).toMatchObject({ kind: "done", audit: { equal: true } });
       expect(await counts()).toEqual(await expected(LOG, 5));
@@ -132,6 +133,11 @@ describe.skipIf(missing !== null)(
       );
       expect(grants.acl).toContain("reader_of_all=r*/postgres");
       expect(grants.acl).toContain("=r/postgres");
+      const granted = await query(
+        `SELECT attname AS name FROM pg_attribute
+        WHERE attrelid = '${quoted()}.late'::regclass AND attacl IS NOT NULL ORDER BY 1`,
+      );
+      expect(granted.map(({ name }) => name)).toEqual(["payload", "table"]);
       expect(await rebuilt(v2, out)).toEqual({ kind: "current" });
       await goesOn(out);
     });
@@ -221,6 +227,13 @@ describe.skipIf(missing !== null)(
       await query(`CREATE VIEW public.reader AS SELECT n FROM ${quoted()}.pages`);
       await refused(v2, "are read by reader");
       await query("DROP VIEW public.reader");
+      await query(`CREATE TABLE public.mine ("table" text, topic text, partition int, "offset" bigint,
+        FOREIGN KEY ("table", topic, partition, "offset") REFERENCES ${quoted()}.late)`);
+      await refused(v2, "are read by constraint mine_");
+      await query("DROP TABLE public.mine");
+      await query(`ALTER TABLE ${quoted()}.gone ENABLE ROW LEVEL SECURITY`);
+      await refused(v2, 'table "gone" in schema');
+      await query(`ALTER TABLE ${quoted()}.gone DISABLE ROW LEVEL SECURITY`);
       await query(`CREATE TABLE ${quoted()}.clean (mine int)`);
       await refused(v2, 'has a "clean" that Millpond did not make');
       await query(`DROP TABLE ${quoted()}.clean`);
