@@ -221,9 +221,9 @@ async function refuseRowSecurity(
   if (found === undefined) return;
   throw new MillpondError(
     "OUTPUT",
-    `table "${String(found.name)}" in schema "${schema}" of ${connection.place} has row security, ` +
-      "which the rebuilt one would not have: revoke its readers' privileges and disable row " +
-      "security, and set both again when the backfill is done",
+    `table "${String(found.name)}" in schema "${schema}" of ${connection.place} has row ` +
+      "security, which the rebuilt one would not have: revoke its readers' privileges and disable " +
+      "row security, and set both again when the backfill is done",
   );
 }
 

@@ -227,7 +227,8 @@ describe.skipIf(missing !== null)(
       await query(`CREATE VIEW public.reader AS SELECT n FROM ${quoted()}.pages`);
       await refused(v2, "are read by reader");
       await query("DROP VIEW public.reader");
-      await query(`CREATE TABLE public.mine ("table" text, topic text, partition int, "offset" bigint,
+      await query(`CREATE TABLE public.mine ("table" text, topic text, partition int,
+        "offset" bigint,
         FOREIGN KEY ("table", topic, partition, "offset") REFERENCES ${quoted()}.late)`);
       await refused(v2, "are read by constraint mine_");
       await query("DROP TABLE public.mine");
