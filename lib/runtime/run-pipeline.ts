@@ -210,8 +210,9 @@ class Run {
     await this.publisher.load();
     await this.publisher.sweep();
     await this.sinks.sweep();
-    // A server that holds another output's results is to be refused before anything is published.
-    if (this.sinks.remote.length > 0) await this.takeSinks();
+    // Results of another output, or of a state that is lost, are to be refused before anything is
+    // published: later the new publications would have the numbers of those that sinks have.
+    await this.takeSinks();
     this.runners = await this.startRunners(partitions);
     try {
       const recordsBefore = sumOfRecords(await this.storedCounters());

@@ -134,3 +134,16 @@ test("the database counts each row by how long after its commit it could be seen
   const counts = `SELECT sum(rows)::INT = ${published}, sum(rows) > 0 FROM millpond.latency`;
   expect(await rows("out", counts)).toEqual(["[true,true]"]);
 });
+
+test("results whose state was removed are refused, before anything is read", async () => {
+  write("a.ndjson", 0, 1_000);
+  await run(false, "lost", {});
+  const before = await rows("lost", PAGES);
+  fs.rmSync(path.join(dir, "lost", "state"), { recursive: true });
+  write("a.ndjson", 2_000, 9_000);
+  await expect(run(false, "lost", {})).rejects.toMatchObject({
+    code: "INVARIANT",
+    message: expect.stringContaining("the state knows of 0 only"),
+  });
+  expect(await rows("lost", PAGES)).toEqual(before);
+});
