@@ -222,8 +222,8 @@ async function refuseRowSecurity(
   throw new MillpondError(
     "OUTPUT",
     `table "${String(found.name)}" in schema "${schema}" of ${connection.place} has row ` +
-      "security, which the rebuilt one would not have: revoke its readers' privileges and disable " +
-      "row security, and set both again when the backfill is done",
+      "security, which the rebuilt one would not have: revoke its readers' privileges and " +
+      "disable row security, and set both again when the backfill is done",
   );
 }
 
