@@ -27,11 +27,15 @@ import {
 } from "./published.js";
 import { rowsOf } from "./rows.js";
 
+interface StoredStanding extends Standing {
+  readonly isAccounted: boolean;
+}
+
 /** Bronze alone, without the published tables. */
 export interface BronzePlace
   extends Pick<AuditPlace, "connection" | "instance" | "bronze" | "close"> {
-  /** Something to select the accounting from, which is not newer than bronze; null without one. */
-  readonly accounting: string | null;
+  /** How far its rows are; null of a database that was made before databases said so. */
+  readonly standing: StoredStanding | null;
 }
 
 /**
@@ -56,9 +60,9 @@ export async function openBronze(
     await connection.run(attachSql(file));
     const found = await namesIn(connection, "results");
     if (!found.has("bronze")) throw noBronze(storage.uri, definition);
-    const accounting = found.has("accounting") ? "results.main.accounting" : null;
     const bronze = "results.main.bronze";
-    return { connection, instance, bronze, accounting, close: memory.close };
+    const standing = await storedStanding(connection);
+    return { connection, instance, bronze, standing, close: memory.close };
   } catch (error) {
     await memory.close();
     throw error;
@@ -78,9 +82,8 @@ export async function openBucket(
   env?: Environment,
 ): Promise<AuditPlace> {
   const opened = await openBronze(storage, definition);
-  const { connection } = opened;
+  const { connection, standing } = opened;
   try {
-    const standing = await storedStanding(connection);
     if (standing !== null) {
       refuseOther(storage.uri, definition.name, definitionHash, standing.definitionHash);
     }
@@ -110,10 +113,7 @@ function refuseOther(uri: string, pipeline: string, expected: string, found: str
   );
 }
 
-/** How far its rows are; null of a database that was made before databases said so. */
-async function storedStanding(
-  connection: DuckDBConnection,
-): Promise<(Standing & { readonly isAccounted: boolean }) | null> {
+async function storedStanding(connection: DuckDBConnection): Promise<StoredStanding | null> {
   if (!(await namesIn(connection, "results", "millpond")).has("standing")) return null;
   const [row] = await rowsOf(connection, "FROM results.millpond.standing");
   return { ...JSON.parse(String(row?.standing)), isAccounted: row?.is_accounted === true };
@@ -123,7 +123,7 @@ async function storedStanding(
 async function bucketCopies(
   connection: DuckDBConnection,
   definition: PipelineDefinition,
-  standing: { readonly isAccounted: boolean } | null,
+  standing: StoredStanding | null,
 ): Promise<PublishedCopy[]> {
   const found = await namesIn(connection, "results");
   const files = await rowsOf(connection, "SELECT * FROM results.millpond.files");
@@ -145,10 +145,7 @@ async function bucketCopies(
   ];
 }
 
-function accountingIn(
-  isThere: boolean,
-  standing: { readonly isAccounted: boolean } | null,
-): CopiedAccounting {
+function accountingIn(isThere: boolean, standing: StoredStanding | null): CopiedAccounting {
   if (standing?.isAccounted === false) return { kind: "old" };
   if (isThere) return { kind: "there", from: "results.main.accounting" };
   return { kind: standing === null ? "old" : "lacking" };

@@ -110,6 +110,8 @@ export interface Standing {
   readonly output: string;
   /** The publications that it is of end with this one. */
   readonly sequence: number;
+  /** Of bronze, in those publications. */
+  readonly bronzeRows: number;
   /** Per stream: windows that end by then (epoch ms) are published, but those in `pending`. */
   readonly watermarks: Readonly<Record<string, number | null>>;
   /** Per table, starts of windows whose published rows lack something that came since. */
@@ -121,11 +123,12 @@ export interface Standing {
 /** `flushed`: of all partitions, and everything of them was taken. */
 export function standingOf(state: PublisherState, flushed: boolean): Standing {
   const { definitionHash, output, sequence, watermarks, windows } = state;
+  const bronzeRows = state.totals.bronze?.publishedRows ?? 0;
   const pending = Object.entries(windows).map(([table, entries]) => {
     return [table, entries.filter(({ dirty }) => dirty).map(({ start }) => start)] as const;
   });
   const isWhole = flushed && pending.every(([, starts]) => starts.length === 0);
-  const stands = { definitionHash, output, sequence, watermarks, flushed: isWhole };
+  const stands = { definitionHash, output, sequence, bronzeRows, watermarks, flushed: isWhole };
   return { ...stands, pending: Object.fromEntries(pending) };
 }
 
