@@ -31,7 +31,13 @@ import type { Stores } from "../stores/open-stores.js";
 import { type AuditReport, audit } from "./audit.js";
 import { bronzeSource, kafkaBronzeSource } from "./bronze-source.js";
 import { type BronzePlace, openBronze, openBucket } from "./bucket-place.js";
-import { nameOutput, prepareServers, refuseServers, stagedDefinition } from "./rebuilt-servers.js";
+import {
+  checkServers,
+  makeRoom,
+  nameOutput,
+  refuseServers,
+  stagedDefinition,
+} from "./rebuilt-servers.js";
 import { rowsOf } from "./rows.js";
 
 export interface StackBackfillOptions {
@@ -160,11 +166,11 @@ class StackBackfill {
       refuseGaps(source, from.uri, partitions);
       const own = partitions.filter(({ stream }) => this.#hasStream(stream));
       if (isFirst) {
-        // It drops what another one may have begun to fill since.
-        if ((await this.#journal.read()) !== null) throw isAtWork();
-        await prepareServers(this.#definition, null, env);
+        await checkServers(this.#definition, null, env);
         await this.#claim(own);
       }
+      const output = await this.#output();
+      await makeRoom(this.#definition, output, env);
       const sources = [];
       for (const { stream, partition, bytes } of await this.#claimed(own)) {
         const label = `${stream}-${partition}`;
@@ -184,7 +190,7 @@ class StackBackfill {
       const marked = backfillHash(this.#hash);
       const report = await runSources(run, place, this.#references, marked, sources);
       if (report.aborted) return null;
-      await nameOutput(filled, await this.#output(), env);
+      await nameOutput(filled, output, env);
       return await this.#prove(storage.database, filled);
     } finally {
       await source.close();

@@ -38,10 +38,11 @@ import { type BronzePartition, bronzeSource } from "./bronze-source.js";
 import { openData } from "./place.js";
 import type { AuditPlace } from "./published.js";
 import {
+  checkServers,
   hasServers,
+  makeRoom,
   nameOutput,
   placeServers,
-  prepareServers,
   refuseServers,
   stagedDefinition,
 } from "./rebuilt-servers.js";
@@ -88,7 +89,7 @@ export async function backfill(options: BackfillOptions): Promise<BackfillReport
     }
     if (manifest.definitionHash === hash) return { kind: "current" };
     refuseUnfit(manifest.definition, definition);
-    await prepareServers(definition, await outputOf(before, manifest), env);
+    await checkServers(definition, await outputOf(before, manifest), env);
     const after = pathsIn(before.dir, `data-${randomBytes(6).toString("hex")}`);
     const run = await rebuild(options, before, after);
     if (run.aborted) {
@@ -196,6 +197,7 @@ async function rebuild(
     keepReferences(options.pipeline, after.references);
     const { definition } = options.pipeline;
     const hash = definitionHash(definition, references.hashes);
+    await makeRoom(definition, await keptOutput(after, definition.name, hash), process.env);
     const to = localPlace(after, await stagedDefinition(definition), hash);
     return await runSources(options, to, references, hash, sources);
   } finally {

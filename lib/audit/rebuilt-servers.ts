@@ -39,13 +39,13 @@ export const hasServers = (definition: PipelineDefinition): boolean =>
   postgresNodes(definition).length > 0;
 
 /**
- * Before anything is rebuilt: makes room for what will be filled, beside what `output` has; null
- * for any output of the pipeline.
+ * Before anything is rebuilt, or touched: whether it could replace what `output` has; null for any
+ * output of the pipeline.
  *
  * @throws MillpondError USAGE when an audit would not find the server, OUTPUT when tables there
  *   could not be replaced, STORAGE when it is not reached
  */
-export async function prepareServers(
+export async function checkServers(
   definition: PipelineDefinition,
   output: string | null,
   env: Env,
@@ -54,10 +54,22 @@ export async function prepareServers(
   for (const node of postgresNodes(definition)) {
     const { namesServer } = await import("./postgres-copy.js");
     if (!namesServer(env)) throw unproved(node.schema);
-    const { prepareReplacement } = await import("../sinks/postgres-replace.js");
+    const { checkReplacement } = await import("../sinks/postgres-replace.js");
     const { name: pipeline } = definition;
     const place = { env, pipeline, schema: node.schema, layouts: chosen(layouts, node) };
-    await prepareReplacement({ ...place, output });
+    await checkReplacement({ ...place, output });
+  }
+}
+
+/** Makes room for what will be rebuilt as `output`; where there is some already, it is left. */
+export async function makeRoom(
+  definition: PipelineDefinition,
+  output: string,
+  env: Env,
+): Promise<void> {
+  for (const { schema } of postgresNodes(definition)) {
+    const { makeStaging } = await import("../sinks/postgres-replace.js");
+    await makeStaging({ env, pipeline: definition.name, schema }, output);
   }
 }
 

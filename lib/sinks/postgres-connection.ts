@@ -247,3 +247,10 @@ function explained(cause: unknown, place: string): MillpondError {
 function codeOf(cause: unknown): string {
   return typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
 }
+
+/** Until the transaction ends, nobody else makes or moves the schema's tables. */
+export async function lockSchema(connection: PostgresConnection, schema: string): Promise<void> {
+  await connection.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
+    `millpond ${schema}`,
+  ]);
+}

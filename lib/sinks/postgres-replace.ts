@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
-import { PostgresConnection, type PostgresRow } from "./postgres-connection.js";
+import { lockSchema, PostgresConnection, type PostgresRow } from "./postgres-connection.js";
 import { NAME_BYTES_MAX, nameList, PROGRESS, quoteName } from "./postgres-schema.js";
 import type { TableLayout } from "./sink.js";
 import { checkOutput } from "./sink-output.js";
@@ -17,8 +17,8 @@ export function stagingSchema(schema: string): string {
   return `backfill_${createHash("md5").update(schema).digest("hex")}`;
 }
 
-/** On the schema: no other is ever dropped. */
-const MARK = "tables that a Millpond backfill rebuilds";
+/** On the schema, before the name of the output they are for: no other is ever dropped. */
+const MARK = "tables that a Millpond backfill rebuilds for ";
 
 /** The definition with its PostgreSQL tables where they are filled. */
 export function staged(definition: PipelineDefinition): PipelineDefinition {
@@ -45,12 +45,11 @@ interface Progress {
 }
 
 /**
- * Before tables are rebuilt: whether they could be put in place, as things are; and an empty schema
- * to fill them in.
+ * Before tables are rebuilt: whether they could be put in place, as things are.
  *
  * @throws MillpondError OUTPUT when the schema is not this output's, or others' views read it
  */
-export async function prepareReplacement(options: ReplaceOptions): Promise<void> {
+export async function checkReplacement(options: ReplaceOptions): Promise<void> {
   const { env, pipeline, schema, layouts, output } = options;
   const connection = await PostgresConnection.open(env, `millpond ${pipeline} backfill`);
   try {
@@ -63,10 +62,56 @@ export async function prepareReplacement(options: ReplaceOptions): Promise<void>
     await refuseForeign(connection, schema, layouts, own);
     await refuseReaders(connection, schema, own);
     await refuseRowSecurity(connection, schema, own);
-    await makeStaging(connection, stagingSchema(schema));
+    await stagedFor(connection, stagingSchema(schema));
   } finally {
     await connection.close();
   }
+}
+
+/**
+ * The schema to fill the tables in, empty, unless it has been made for this `output` before: what
+ * is in it then is not kept elsewhere.
+ */
+export async function makeStaging(
+  { env, pipeline, schema }: Pick<ReplaceOptions, "env" | "pipeline" | "schema">,
+  output: string,
+): Promise<void> {
+  const connection = await PostgresConnection.open(env, `millpond ${pipeline} backfill`);
+  const staging = stagingSchema(schema);
+  const name = quoteName(staging);
+  try {
+    await connection.begin();
+    await lockSchema(connection, staging);
+    if ((await stagedFor(connection, staging)) !== output) {
+      await connection.query(`DROP SCHEMA IF EXISTS ${name} CASCADE`);
+      await connection.query(`CREATE SCHEMA ${name}`);
+      const [comment] = await connection.query(
+        "SELECT format('COMMENT ON SCHEMA %I IS %L', $1::text, $2::text) AS sql",
+        [staging, MARK + output],
+      );
+      await connection.query(String(comment!.sql));
+    }
+    await connection.query("COMMIT");
+  } finally {
+    // Also ends a transaction that failed.
+    await connection.close();
+  }
+}
+
+/** The output that tables are rebuilt for in the schema `staging`; null without that schema. */
+async function stagedFor(connection: PostgresConnection, staging: string): Promise<string | null> {
+  const [found] = await connection.query(
+    "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1",
+    [staging],
+  );
+  if (found === undefined) return null;
+  const mark = String(found.mark);
+  if (mark.startsWith(MARK)) return mark.slice(MARK.length);
+  throw new MillpondError(
+    "OUTPUT",
+    `schema "${staging}" of ${connection.place}, in which tables are rebuilt, is there and not ` +
+      "Millpond's: rename it",
+  );
 }
 
 /**
@@ -118,26 +163,6 @@ async function progressOf(
   };
 }
 
-/** An empty one, in the place of what an earlier attempt left. */
-async function makeStaging(connection: PostgresConnection, schema: string): Promise<void> {
-  const name = quoteName(schema);
-  await connection.begin();
-  try {
-    const [found] = await connection.query(
-      "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1",
-      [schema],
-    );
-    if (found !== undefined && found.mark !== MARK) throw taken(connection, schema);
-    await connection.query(`DROP SCHEMA IF EXISTS ${name} CASCADE`);
-    await connection.query(`CREATE SCHEMA ${name}`);
-    await connection.query(`COMMENT ON SCHEMA ${name} IS '${MARK}'`);
-    await connection.query("COMMIT");
-  } catch (error) {
-    await connection.rollback();
-    throw error;
-  }
-}
-
 function refuseOther(
   connection: PostgresConnection,
   schema: string,
@@ -152,13 +177,6 @@ function refuseOther(
       'postgres({ schema: "…" })',
   );
 }
-
-const taken = (connection: PostgresConnection, schema: string): MillpondError =>
-  new MillpondError(
-    "OUTPUT",
-    `schema "${schema}" of ${connection.place}, in which tables are rebuilt, is there and not ` +
-      "Millpond's: rename it",
-  );
 
 async function refuseForeign(
   connection: PostgresConnection,

@@ -6,7 +6,7 @@
 import { MillpondError } from "../errors.js";
 import { checkedColumns } from "./batch-columns.js";
 import { isRevised, revisionColumns } from "./layouts.js";
-import { PostgresConnection, type PostgresRow } from "./postgres-connection.js";
+import { lockSchema, PostgresConnection, type PostgresRow } from "./postgres-connection.js";
 import { takeStaged } from "./postgres-replace.js";
 import { CopyRows } from "./postgres-rows.js";
 import {
@@ -366,9 +366,7 @@ async function claim(
   { pipeline, schema, layouts }: PostgresSinkOptions,
   output: string | null,
 ): Promise<void> {
-  await connection.query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [
-    `millpond ${schema}`,
-  ]);
+  await lockSchema(connection, schema);
   await checkServer(connection);
   if (output !== null) await takeStaged(connection, { pipeline, schema }, output);
   const own = await ownTables(connection, { pipeline, schema }, output);

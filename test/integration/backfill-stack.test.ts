@@ -291,6 +291,17 @@ test.each([
   expect(await backfillStack(whole)).toMatchObject(done);
 });
 
+/** Stores of a process that dies before it notes in the journal for the `nth` time. */
+function killedAt(nth: number, bed: SinkBed): SinkStores {
+  let notes = 0;
+  return bed.stores({
+    before(step: string) {
+      if (step === `checkpoints.compareAndSwap ${NAME}/backfill`) notes += 1;
+      if (notes >= nth) throw new Error(`killed: ${step}`);
+    },
+  });
+}
+
 const missing = await setUpPostgres();
 describe.skipIf(missing !== null)(
   `tables in PostgreSQL${missing === null ? "" : ` (${missing})`}`,
@@ -351,6 +362,52 @@ describe.skipIf(missing !== null)(
       expect(results).toEqual(await truth());
       expect(await rowsIn("clean")).toBe(results.clean!.length);
       expect(await rowsIn("pages")).toBe(results.pages!.length);
+    });
+
+    test("of two that begin at once, the slower one leaves what the other filled", async () => {
+      const sinks = [lake(), duckdb(), postgres({ schema: "twice" })];
+      const twice = pipeline(NAME, tables, { sinks });
+      const [from, bed] = [await oldStack(), await newBed()];
+      const first = killedAt(2, bed);
+      let journalReads = 0;
+      let isFilled = false;
+      // As late as it can be: before whatever the slower one changes.
+      const fill = async () => {
+        if (isFilled) return;
+        isFilled = true;
+        await expect(backfillStack(request(from, first, twice))).rejects.toThrow("killed");
+      };
+      const slower = bed.stores({
+        async before(step: string) {
+          if (step.startsWith("checkpoints.compareAndSwap")) await fill();
+        },
+        async after(step: string) {
+          if (step !== `checkpoints.read ${NAME}/backfill`) return;
+          if (++journalReads === 2) await fill();
+        },
+      });
+      await expect(backfillStack(request(from, slower, twice))).rejects.toMatchObject({
+        code: "CONFLICT",
+      });
+      expect(await backfillStack(request(from, bed.stores(), twice))).toMatchObject(done);
+      await feed(twice, bed.stores(), LOG);
+      expect(await settled(bed, twice)).toEqual(await truth());
+    });
+
+    test("cut off before there is a schema to fill, the next one makes it", async () => {
+      const sinks = [lake(), duckdb(), postgres({ schema: "unmade" })];
+      const unmade = pipeline(NAME, tables, { sinks });
+      const [from, bed] = [await oldStack(), await newBed()];
+      const hook = {
+        before(step: string) {
+          if (step.endsWith(`compareAndSwap ${NAME}/publisher`)) throw new Error("killed");
+        },
+      };
+      const cut = backfillStack(request(from, bed.stores(hook), unmade));
+      await expect(cut).rejects.toThrow("killed");
+      expect(await tablesOf("unmade_backfill")).toEqual([]);
+      expect(await backfillStack(request(from, bed.stores(), unmade))).toMatchObject(done);
+      expect(await tablesOf("unmade")).toContain("clean");
     });
   },
 );
