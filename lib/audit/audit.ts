@@ -355,9 +355,9 @@ function isDueSql(
   const watermark = passed.get(table.stream) ?? Number.NEGATIVE_INFINITY;
   const ms = Number.isFinite(watermark) ? String(watermark) : "-9e15";
   const end = "epoch_ms(coalesce(l0, r0))";
-  if (layout.kind === "session" && table.shape.window.kind === "session") {
-    const closed = `coalesce(__settled, ${end} + ${table.shape.window.gapMs} < ${ms})`;
-    return `(${closed} OR (kind = 'extra' AND (again OR NOT ${withinSessionSql(layout)})))`;
+  if (layout.kind === "session") {
+    const isExtra = `(kind = 'extra' AND (again OR NOT ${withinOpenSessionSql(layout)}))`;
+    return `(coalesce(__settled, false) OR ${isExtra})`;
   }
   const starts = pending.get(layout.name) ?? [];
   const isPending = starts.length === 0 ? "false" : `epoch_ms(k0) IN (${starts.join(", ")})`;
@@ -366,14 +366,17 @@ function isDueSql(
   return `(kind = 'extra' OR (${isSettled} AND (kind = 'different' OR ${end} <= ${ms})))`;
 }
 
-/** A session that was published open lies within what became of it. */
-function withinSessionSql({ name, key }: TableLayout): string {
+/**
+ * A session that was published open lies within what became of it, which is withdrawn and published
+ * anew when that closes: by its own partition's watermark, which others may have passed long ago.
+ */
+function withinOpenSessionSql({ name, key }: TableLayout): string {
   const groups = key
     .slice(1)
     .map((group, i) => `s.${quoteName(group)} IS NOT DISTINCT FROM k${i + 1}`);
   const times = "k0 BETWEEN s.session_start AND s.session_end AND l0 <= s.session_end";
   return `EXISTS (SELECT 1 FROM main.${quoteName(name)} AS s
-    WHERE ${[times, ...groups].join(" AND ")})`;
+    WHERE ${["NOT coalesce(s.__settled, false)", times, ...groups].join(" AND ")})`;
 }
 
 async function examples(

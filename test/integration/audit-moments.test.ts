@@ -142,3 +142,7 @@ test("no moment of a deployed pipeline gives a false alarm", async () => {
   const seed = testSeed();
   for (let round = 0; round < testRounds(2); round++) await checkOne(seed + round);
 });
+
+test("open sessions of an idle partition that have grown since give none (seed 5014)", async () => {
+  await checkOne(5014);
+});
