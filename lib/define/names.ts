@@ -31,7 +31,17 @@ export function checkColumnNames(columns: readonly { readonly name: string }[], 
       `there are ${columns.length} columns ${where}; 1 to ${COLUMNS_MAX} fit`,
     );
   }
-  for (const { name } of columns) checkName("column", name);
+  for (const { name } of columns) {
+    checkName("column", name);
+    // Those are the names that the audit's SQL gives what it computes on the way.
+    if (name.startsWith("__")) {
+      throw new DefinitionError(
+        `column "${name}" ${where}: names that begin with __ are the product's own; rename it (a ` +
+          `field of that name is read by .at("${name}"))`,
+        { column: name },
+      );
+    }
+  }
   checkUnique(
     "column",
     columns.map(({ name }) => name),

@@ -233,6 +233,8 @@ const refused = {
     stream("s", { schema: time, eventTime: "at", lateness: -1 }),
   'column "AT" is there twice': () =>
     stream("s", { schema: { ...time, AT: int() }, eventTime: "at", lateness: 0 }),
+  "names that begin with __ are the product's own": () =>
+    stream("s", { schema: { ...time, __t: int() }, eventTime: "at", lateness: 0 }),
   'the name "late" is the product\'s own': () => pipeline("p", { late: activity }),
   'sink lake lists table "x"': () =>
     pipeline("p", { t: activity }, { sinks: [lake({ tables: ["x"] })] }),
