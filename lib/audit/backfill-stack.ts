@@ -165,12 +165,10 @@ class StackBackfill {
       refuseObjects(partitions);
       refuseGaps(source, from.uri, partitions);
       const own = partitions.filter(({ stream }) => this.#hasStream(stream));
-      if (isFirst) {
-        await checkServers(this.#definition, null, env);
-        await this.#claim(own);
-      }
+      const replaced = await checkServers(this.#definition, null, env);
+      if (isFirst) await this.#claim(own);
       const output = await this.#output();
-      await makeRoom(this.#definition, output, env);
+      await makeRoom(this.#definition, output, replaced, env);
       const sources = [];
       for (const { stream, partition, bytes } of await this.#claimed(own)) {
         const label = `${stream}-${partition}`;

@@ -43,6 +43,7 @@ import {
   makeRoom,
   nameOutput,
   placeServers,
+  type Replaced,
   refuseServers,
   stagedDefinition,
 } from "./rebuilt-servers.js";
@@ -89,9 +90,9 @@ export async function backfill(options: BackfillOptions): Promise<BackfillReport
     }
     if (manifest.definitionHash === hash) return { kind: "current" };
     refuseUnfit(manifest.definition, definition);
-    await checkServers(definition, await outputOf(before, manifest), env);
+    const replaced = await checkServers(definition, await outputOf(before, manifest), env);
     const after = pathsIn(before.dir, `data-${randomBytes(6).toString("hex")}`);
-    const run = await rebuild(options, before, after);
+    const run = await rebuild(options, before, after, replaced);
     if (run.aborted) {
       removeData(after);
       return { kind: "aborted" };
@@ -181,6 +182,7 @@ async function rebuild(
   options: BackfillOptions,
   before: OutputPaths,
   after: OutputPaths,
+  replaced: Replaced,
 ): Promise<RunReport> {
   const manifest = readManifest(before);
   if (manifest === null) throw noResults(options.out);
@@ -197,7 +199,8 @@ async function rebuild(
     keepReferences(options.pipeline, after.references);
     const { definition } = options.pipeline;
     const hash = definitionHash(definition, references.hashes);
-    await makeRoom(definition, await keptOutput(after, definition.name, hash), process.env);
+    const output = await keptOutput(after, definition.name, hash);
+    await makeRoom(definition, output, replaced, process.env);
     const to = localPlace(after, await stagedDefinition(definition), hash);
     return await runSources(options, to, references, hash, sources);
   } finally {

@@ -38,6 +38,9 @@ const postgresNodes = ({ sinks }: PipelineDefinition): readonly PostgresNode[] =
 export const hasServers = (definition: PipelineDefinition): boolean =>
   postgresNodes(definition).length > 0;
 
+/** By schema, the output whose tables will be replaced there; null for none. */
+export type Replaced = ReadonlyMap<string, string | null>;
+
 /**
  * Before anything is rebuilt, or touched: whether it could replace what `output` has; null for any
  * output of the pipeline.
@@ -49,27 +52,30 @@ export async function checkServers(
   definition: PipelineDefinition,
   output: string | null,
   env: Env,
-): Promise<void> {
+): Promise<Replaced> {
   const layouts = tableLayouts(definition);
+  const replaced = new Map<string, string | null>();
   for (const node of postgresNodes(definition)) {
     const { namesServer } = await import("./postgres-copy.js");
     if (!namesServer(env)) throw unproved(node.schema);
     const { checkReplacement } = await import("../sinks/postgres-replace.js");
     const { name: pipeline } = definition;
     const place = { env, pipeline, schema: node.schema, layouts: chosen(layouts, node) };
-    await checkReplacement({ ...place, output });
+    replaced.set(node.schema, await checkReplacement({ ...place, output }));
   }
+  return replaced;
 }
 
 /** Makes room for what will be rebuilt as `output`; where there is some already, it is left. */
 export async function makeRoom(
-  definition: PipelineDefinition,
+  { name: pipeline }: PipelineDefinition,
   output: string,
+  replaced: Replaced,
   env: Env,
 ): Promise<void> {
-  for (const { schema } of postgresNodes(definition)) {
+  for (const [schema, before] of replaced) {
     const { makeStaging } = await import("../sinks/postgres-replace.js");
-    await makeStaging({ env, pipeline: definition.name, schema }, output);
+    await makeStaging({ env, pipeline, schema }, { output, replaced: before });
   }
 }
 

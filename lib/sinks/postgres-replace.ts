@@ -17,8 +17,12 @@ export function stagingSchema(schema: string): string {
   return `backfill_${createHash("md5").update(schema).digest("hex")}`;
 }
 
-/** On the schema, before the name of the output they are for: no other is ever dropped. */
-const MARK = "tables that a Millpond backfill rebuilds for ";
+/** A comment on the schema in which tables are rebuilt: no other is ever dropped. */
+const MARK = /^tables that a Millpond backfill rebuilds for (\S+) in the place of (\S+)$/;
+const NO_OUTPUT = "nothing";
+
+const markOf = (output: string, replaced: string | null): string =>
+  `tables that a Millpond backfill rebuilds for ${output} in the place of ${replaced ?? NO_OUTPUT}`;
 
 /** The definition with its PostgreSQL tables where they are filled. */
 export function staged(definition: PipelineDefinition): PipelineDefinition {
@@ -38,6 +42,13 @@ export interface ReplaceOptions {
   readonly output: string | null;
 }
 
+/** What tables in a schema beside it are rebuilt for. */
+export interface Staged {
+  readonly output: string;
+  /** Whose tables they will replace; null for no output's. */
+  readonly replaced: string | null;
+}
+
 interface Progress {
   readonly pipeline: string;
   readonly output: string | null;
@@ -45,11 +56,12 @@ interface Progress {
 }
 
 /**
- * Before tables are rebuilt: whether they could be put in place, as things are.
+ * Before tables are rebuilt: whether they could be put in place, as things are. Returns the output
+ * that they would replace, null where there is none.
  *
  * @throws MillpondError OUTPUT when the schema is not this output's, or others' views read it
  */
-export async function checkReplacement(options: ReplaceOptions): Promise<void> {
+export async function checkReplacement(options: ReplaceOptions): Promise<string | null> {
   const { env, pipeline, schema, layouts, output } = options;
   const connection = await PostgresConnection.open(env, `millpond ${pipeline} backfill`);
   try {
@@ -62,7 +74,8 @@ export async function checkReplacement(options: ReplaceOptions): Promise<void> {
     await refuseForeign(connection, schema, layouts, own);
     await refuseReaders(connection, schema, own);
     await refuseRowSecurity(connection, schema, own);
-    await stagedFor(connection, stagingSchema(schema));
+    await stagedIn(connection, stagingSchema(schema));
+    return before?.output ?? null;
   } finally {
     await connection.close();
   }
@@ -74,7 +87,7 @@ export async function checkReplacement(options: ReplaceOptions): Promise<void> {
  */
 export async function makeStaging(
   { env, pipeline, schema }: Pick<ReplaceOptions, "env" | "pipeline" | "schema">,
-  output: string,
+  { output, replaced }: Staged,
 ): Promise<void> {
   const connection = await PostgresConnection.open(env, `millpond ${pipeline} backfill`);
   const staging = stagingSchema(schema);
@@ -82,12 +95,12 @@ export async function makeStaging(
   try {
     await connection.begin();
     await lockSchema(connection, staging);
-    if ((await stagedFor(connection, staging)) !== output) {
+    if ((await stagedIn(connection, staging))?.output !== output) {
       await connection.query(`DROP SCHEMA IF EXISTS ${name} CASCADE`);
       await connection.query(`CREATE SCHEMA ${name}`);
       const [comment] = await connection.query(
         "SELECT format('COMMENT ON SCHEMA %I IS %L', $1::text, $2::text) AS sql",
-        [staging, MARK + output],
+        [staging, markOf(output, replaced)],
       );
       await connection.query(String(comment!.sql));
     }
@@ -98,15 +111,17 @@ export async function makeStaging(
   }
 }
 
-/** The output that tables are rebuilt for in the schema `staging`; null without that schema. */
-async function stagedFor(connection: PostgresConnection, staging: string): Promise<string | null> {
+/** Null without that schema. */
+async function stagedIn(connection: PostgresConnection, staging: string): Promise<Staged | null> {
   const [found] = await connection.query(
     "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1",
     [staging],
   );
   if (found === undefined) return null;
-  const mark = String(found.mark);
-  if (mark.startsWith(MARK)) return mark.slice(MARK.length);
+  const [, output, replaced] = MARK.exec(String(found.mark)) ?? [];
+  if (output !== undefined && replaced !== undefined) {
+    return { output, replaced: replaced === NO_OUTPUT ? null : replaced };
+  }
   throw new MillpondError(
     "OUTPUT",
     `schema "${staging}" of ${connection.place}, in which tables are rebuilt, is there and not ` +
@@ -127,8 +142,14 @@ export async function takeStaged(
   const rebuilt = await progressOf(connection, staging);
   if (rebuilt === null || rebuilt.output !== output) return;
   refuseOther(connection, staging, pipeline, rebuilt);
-  const before = await progressOf(connection, schema);
+  // A sink that is about to commit its first rows is waited for.
+  const before = await progressOf(connection, schema, "FOR UPDATE");
   if (before !== null) refuseOther(connection, schema, pipeline, before);
+  const replacedNow = before?.output ?? null;
+  const mark = await stagedIn(connection, staging);
+  if (replacedNow !== null && replacedNow !== mark?.replaced) {
+    throw takenMeanwhile(connection, schema, staging);
+  }
   const grants = before === null ? [] : await grantsOf(connection, schema);
   const replaced = before === null ? [] : [...before.tables, PROGRESS];
   const place = quoteName(schema);
@@ -150,11 +171,12 @@ export async function takeStaged(
 async function progressOf(
   connection: PostgresConnection,
   schema: string,
+  lock = "",
 ): Promise<Progress | null> {
   const table = `${quoteName(schema)}.${PROGRESS}`;
   const [there] = await connection.query("SELECT to_regclass($1) IS NOT NULL AS there", [table]);
   if (there?.there !== true) return null;
-  const [row] = await connection.query(`SELECT pipeline, output, tables FROM ${table}`);
+  const [row] = await connection.query(`SELECT pipeline, output, tables FROM ${table} ${lock}`);
   if (row === undefined) return null;
   return {
     pipeline: String(row.pipeline),
@@ -177,6 +199,18 @@ function refuseOther(
       'postgres({ schema: "…" })',
   );
 }
+
+const takenMeanwhile = (
+  connection: PostgresConnection,
+  schema: string,
+  staging: string,
+): MillpondError =>
+  new MillpondError(
+    "OUTPUT",
+    `schema "${schema}" of ${connection.place} was taken by another output of this pipeline after ` +
+      `the backfill had begun. Its tables stay, and the rebuilt ones are in "${staging}": rename ` +
+      "that output's schema, and the next run, sink or backfill puts the rebuilt ones in place",
+  );
 
 async function refuseForeign(
   connection: PostgresConnection,

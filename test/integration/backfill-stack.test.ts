@@ -364,6 +364,35 @@ describe.skipIf(missing !== null)(
       expect(await rowsIn("pages")).toBe(results.pages!.length);
     });
 
+    test("stay away from those of an output that took the schema meanwhile", async () => {
+      const sinks = [lake(), duckdb(), postgres({ schema: "wanted" })];
+      const wanted = pipeline(NAME, tables, { sinks });
+      const [from, bed] = [await oldStack(), await newBed()];
+      let notes = 0;
+      let other: SinkBed | null = null;
+      const hook = {
+        async before(step: string) {
+          if (step !== `checkpoints.compareAndSwap ${NAME}/backfill` || ++notes !== 2) return;
+          other = await oldStack([EARLY[0]!], wanted);
+        },
+      };
+      const refused = { code: "OUTPUT", message: expect.stringContaining("was taken by another") };
+      const request2 = request(from, bed.stores(hook), wanted);
+      await expect(backfillStack(request2)).rejects.toMatchObject(refused);
+      await expect(tick(wanted, bed.stores())).rejects.toMatchObject(refused);
+      expect(await tick(wanted, other!.stores())).toMatchObject({ outcome: "done" });
+      const rows = await server.query("SELECT DISTINCT partition FROM wanted.clean");
+      expect(rows.rows).toEqual([{ partition: 0 }]);
+
+      await server.query("ALTER SCHEMA wanted RENAME TO others");
+      expect((await backfillStack(request(from, bed.stores(), wanted))).kind).toBe("done");
+      await feed(wanted, bed.stores(), LOG);
+      const results = await settled(bed, wanted);
+      expect(results).toEqual(await truth());
+      const { rows: placed } = await server.query("SELECT page FROM wanted.clean");
+      expect(placed).toHaveLength(results.clean!.length);
+    });
+
     test("of two that begin at once, the slower one leaves what the other filled", async () => {
       const sinks = [lake(), duckdb(), postgres({ schema: "twice" })];
       const twice = pipeline(NAME, tables, { sinks });
