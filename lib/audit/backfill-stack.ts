@@ -22,15 +22,16 @@ import { goneSource } from "../runtime/gone-source.js";
 import { kafkaProgress } from "../runtime/kafka-progress.js";
 import { INGEST_PARTITION } from "../runtime/object-ingest.js";
 import { PartitionRun } from "../runtime/partition-run.js";
-import { type LoadedReferences, loadReferences, referenceFiles } from "../runtime/references.js";
+import { type LoadedReferences, loadReferences } from "../runtime/references.js";
 import { type RunProgress, runSources } from "../runtime/run-pipeline.js";
 import { makeSinks, storePlaces } from "../runtime/run-sinks.js";
 import { partitionId, partitionPrefix, publisherId } from "../runtime/runner.js";
 import type { DatabaseStorage } from "../sinks/database-snapshot.js";
 import type { Stores } from "../stores/open-stores.js";
-import { type AuditReport, audit } from "./audit.js";
+import type { AuditReport } from "./audit.js";
 import { bronzeSource, kafkaBronzeSource } from "./bronze-source.js";
 import { type BronzePlace, openBronze, openBucket } from "./bucket-place.js";
+import { prove, refuseWithoutBronze } from "./prove.js";
 import {
   checkServers,
   makeRoom,
@@ -99,7 +100,8 @@ interface BronzePartition {
  * const report = await backfillStack({ pipeline, from, stores, env, batchSize: 10_000 });
  */
 export async function backfillStack(options: StackBackfillOptions): Promise<StackBackfillReport> {
-  refuseUnfit(options.pipeline.definition);
+  refuseServers(options.pipeline.definition);
+  refuseWithoutBronze(options.pipeline.definition);
   const references = await loadReferences(options.pipeline);
   const hash = definitionHash(options.pipeline.definition, references.hashes);
   return new StackBackfill(options, references, hash).run();
@@ -244,21 +246,13 @@ class StackBackfill {
     return claimed;
   }
 
-  /** Nothing is published that batch SQL does not agree with. */
   async #prove(database: ReadableDatabase, definition: PipelineDefinition): Promise<AuditReport> {
     const { pipeline, env } = this.#options;
     // That of whoever filled it.
     const claim = { definition, definitionHash: backfillHash(this.#hash) };
     const place = await openBucket(database, claim, env);
-    try {
-      const { functions } = pipeline;
-      const references = referenceFiles(pipeline);
-      const report = await audit(place, { definition, functions, references, examples: 1 });
-      if (report.equal) return report;
-      throw notProven(report, "nothing of it is published. Keep the new stack and report it");
-    } finally {
-      await place.close();
-    }
+    const consequence = "nothing of it is published. Keep the new stack and report it";
+    return prove(place, { pipeline, definition }, consequence);
   }
 
   /** Partitions first: the sink publishes nothing before the publisher is handed over as well. */
@@ -347,16 +341,6 @@ function refuseGaps(
   );
 }
 
-function refuseUnfit(definition: PipelineDefinition): void {
-  refuseServers(definition);
-  if (!definition.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
-    throw new MillpondError(
-      "OUTPUT",
-      "the new definition keeps no bronze, by which its tables could be proved: add lake()",
-    );
-  }
-}
-
 function refuseObjects(partitions: readonly BronzePartition[]): void {
   const found = partitions.find(({ partition }) => partition >= INGEST_PARTITION);
   if (found === undefined) return;
@@ -382,15 +366,6 @@ const isAtWork = (): MillpondError =>
 
 const overtaken = (id: string): MillpondError =>
   new MillpondError("CONFLICT", `another backfill has moved "${id}": let it finish`);
-
-/** For reports whose `equal` is false. */
-export function notProven(report: AuditReport, consequence: string): MillpondError {
-  const different = report.tables.find(({ differences }) => differences.length > 0);
-  const table = different?.table ?? "bronze";
-  const found = different?.differences[0]?.explanation ?? "records differ";
-  const message = `the rebuilt table "${table}" is not what batch SQL says (${found})`;
-  return new MillpondError("INVARIANT", `${message}; ${consequence}`);
-}
 
 /** The same places, but for the database: a local file, until it is handed over. */
 function unpublished(places: ReturnType<typeof storePlaces>, folder: string) {

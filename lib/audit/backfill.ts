@@ -22,7 +22,7 @@ import {
   readManifest,
   writeManifest,
 } from "../runtime/output.js";
-import { keepReferences, loadReferences, referenceFiles } from "../runtime/references.js";
+import { keepReferences, loadReferences } from "../runtime/references.js";
 import {
   localPlace,
   type RunProgress,
@@ -32,10 +32,10 @@ import {
 import { partitionPrefix, publisherId } from "../runtime/runner.js";
 import { quoteText } from "../sinks/duckdb-types.js";
 import { FileCheckpointStore, FileObjectStore } from "../stores/files.js";
-import { type AuditReport, audit } from "./audit.js";
-import { notProven } from "./backfill-stack.js";
+import type { AuditReport } from "./audit.js";
 import { type BronzePartition, bronzeSource } from "./bronze-source.js";
 import { openData } from "./place.js";
+import { prove, refuseWithoutBronze } from "./prove.js";
 import type { AuditPlace } from "./published.js";
 import {
   checkServers,
@@ -100,7 +100,9 @@ export async function backfill(options: BackfillOptions): Promise<BackfillReport
     const output = await keptOutput(after, definition.name, hash);
     const filled = await stagedDefinition(definition);
     await nameOutput(filled, output, env);
-    const audited = await prove(pipeline, filled, hash, after);
+    const rebuilt = await openData(after, { definition: filled, definitionHash: hash }, env);
+    const consequence = `the old results stand. Keep ${after.data} and report it`;
+    const audited = await prove(rebuilt, { pipeline, definition: filled }, consequence);
     // From here on the new results stand; on servers, once someone opens their sink.
     writeManifest(after, definition, hash);
     await placeServers(definition, output, env);
@@ -170,12 +172,7 @@ function refuseUnfit(before: PipelineDefinition, after: PipelineDefinition): voi
         `${removed.name}.filter((e) => e.${removed.eventTime}.isNull()).rows())`,
     );
   }
-  if (!after.sinks.some((sink) => sink.kind === "lake" && sink.bronze)) {
-    throw new MillpondError(
-      "OUTPUT",
-      "the new definition keeps no bronze, so its output could not be rebuilt again: add lake()",
-    );
-  }
+  refuseWithoutBronze(after);
 }
 
 async function rebuild(
@@ -249,24 +246,5 @@ async function copyOtherItems(
     if (id === publisherId(name) || own.some((prefix) => id.startsWith(prefix))) continue;
     const item = await from.read(id);
     if (item !== null) await to.compareAndSwap(id, { ...item, generation: 1 });
-  }
-}
-
-/** Nothing is published that batch SQL does not agree with. */
-async function prove(
-  pipeline: Pipeline,
-  definition: PipelineDefinition,
-  hash: string,
-  after: OutputPaths,
-): Promise<AuditReport> {
-  const { functions } = pipeline;
-  const place = await openData(after, { definition, definitionHash: hash }, process.env);
-  try {
-    const references = referenceFiles(pipeline);
-    const report = await audit(place, { definition, functions, references, examples: 1 });
-    if (report.equal) return report;
-    throw notProven(report, `the old results stand. Keep ${after.data} and report it`);
-  } finally {
-    await place.close();
   }
 }

@@ -207,9 +207,9 @@ const takenMeanwhile = (
 ): MillpondError =>
   new MillpondError(
     "OUTPUT",
-    `schema "${schema}" of ${connection.place} was taken by another output of this pipeline after ` +
-      `the backfill had begun. Its tables stay, and the rebuilt ones are in "${staging}": rename ` +
-      "that output's schema, and the next run, sink or backfill puts the rebuilt ones in place",
+    `schema "${schema}" of ${connection.place} was taken by another output of this pipeline ` +
+      `after the backfill had begun. Its tables stay, and the rebuilt ones are in "${staging}": ` +
+      "rename that output's schema, and the next run, sink or backfill puts them in place",
   );
 
 async function refuseForeign(
