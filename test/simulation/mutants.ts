@@ -5,8 +5,9 @@
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { build, type Plugin } from "esbuild";
+import type { Plugin } from "esbuild";
 import { makeDirectory } from "../../lib/stores/make-directory.js";
+import { bundleChild } from "../integration/support/bundle-child.js";
 import { MUTATIONS, type Mutation } from "./mutations.js";
 
 const MINUTES_MAX = 1;
@@ -37,22 +38,7 @@ function editing({ name, edits }: Mutation, unused: Set<string>): Plugin {
 
 async function bundle(mutation: Mutation, outfile: string): Promise<void> {
   const unused = new Set(mutation.edits.map(({ find }) => find));
-  await build({
-    entryPoints: ["test/simulation/simulate.ts"],
-    outfile,
-    bundle: true,
-    platform: "node",
-    format: "esm",
-    packages: "external",
-    logLevel: "error",
-    // DuckDB's API is loaded by `require`.
-    banner: {
-      js:
-        'import { createRequire as millpondCreateRequire } from "node:module";' +
-        "const require = millpondCreateRequire(import.meta.url);",
-    },
-    plugins: [editing(mutation, unused)],
-  });
+  await bundleChild("test/simulation/simulate.ts", outfile, [editing(mutation, unused)]);
   if (unused.size > 0) throw new Error(`"${mutation.name}" edits what no simulation loads`);
 }
 
