@@ -43,6 +43,9 @@ export const FAULT_KINDS = [
   "object removed once ingested",
 ] as const;
 
+/** Only in schedules that ask for it: what was never read is in no result, so the truth is another. */
+export const LOSS_KINDS = ["retention removed unread records"] as const;
+
 /** What nobody draws: it comes of the others, and is counted when it does. */
 export const SEEN_KINDS = [
   "conditional put answered 412",
@@ -53,7 +56,7 @@ export const SEEN_KINDS = [
   "sink gave way to another",
 ] as const;
 
-export type DrawnKind = (typeof FAULT_KINDS)[number];
+export type DrawnKind = (typeof FAULT_KINDS)[number] | (typeof LOSS_KINDS)[number];
 export type FaultKind = DrawnKind | (typeof SEEN_KINDS)[number];
 
 export type FaultCounts = Map<FaultKind, number>;
@@ -103,6 +106,7 @@ const USUAL_ODDS: Readonly<Record<DrawnKind, number>> = {
   "object notified again": 0.3,
   "objects notified out of order": 0.4,
   "object removed once ingested": 0.5,
+  "retention removed unread records": 0.3,
 };
 
 /**
@@ -113,6 +117,11 @@ export function swarmOdds(random: Random): FaultOdds {
   const share = 0.2 + random.unit() * 0.7;
   const chosen = FAULT_KINDS.filter(() => random.unit() < share);
   return new Map(chosen.map((kind) => [kind, USUAL_ODDS[kind] * (0.3 + 2 * random.unit() ** 2)]));
+}
+
+/** The same, and records that nobody has read may be gone. */
+export function withLosses(odds: FaultOdds): FaultOdds {
+  return new Map([...odds, ...LOSS_KINDS.map((kind) => [kind, USUAL_ODDS[kind]] as const)]);
 }
 
 export function countFault(counts: FaultCounts, kind: FaultKind): void {

@@ -73,7 +73,13 @@ export class IngestFleet {
   }
 
   get isIdle(): boolean {
-    return this.#environments.every(({ invocations }) => invocations.size === 0);
+    return this.#runningCount === 0;
+  }
+
+  /** But for invocations that are held up. */
+  get #runningCount(): number {
+    const moving = this.#environments.filter(({ process }) => !process.isHeld);
+    return moving.reduce((sum, { invocations }) => sum + invocations.size, 0);
   }
 
   /** Every object was answered for. */
@@ -84,7 +90,7 @@ export class IngestFleet {
   /** Delivers a notification of one or more objects; false when there is none. */
   async deliver(): Promise<boolean> {
     const { world } = this.#options;
-    const running = this.#environments.reduce((sum, { invocations }) => sum + invocations.size, 0);
+    const running = this.#runningCount;
     if (running > 0 && (running >= INVOCATIONS_MAX || !world.strikes("two ingests at once"))) {
       return false;
     }
@@ -110,6 +116,14 @@ export class IngestFleet {
       world.random.pick(all).process.skewMs += world.random.below(1_200_000) - 600_000;
     }
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
+  }
+
+  /** It was killed, or others are told of its objects meanwhile. Not so if it is none of these. */
+  interrupted(process: SimulatedProcess, how: "killed" | "held"): void {
+    const environment = this.#environments.find((own) => own.process === process);
+    if (environment === undefined) return;
+    if (how === "killed") this.#kill(environment);
+    else for (const { notices } of environment.invocations) this.#showAgain(notices);
   }
 
   /** New environments take over; the old ones finish what they have. */
@@ -185,7 +199,11 @@ export class IngestFleet {
     invocations.delete(invocation);
     process.isFrozen = invocations.size === 0;
     if (invocation.mustFail.length > 0) return;
-    for (const notice of invocation.notices) notice.isBusy = false;
+    this.#showAgain(invocation.notices);
+  }
+
+  #showAgain(notices: readonly Notice[]): void {
+    for (const notice of notices) notice.isBusy = false;
   }
 
   /** Each object was taken whole, by this invocation or another one, and that is remembered. */

@@ -6,11 +6,19 @@ import { type Checkpoint, fromItem } from "../commit/checkpoint.js";
 import { numberInKey, OUTBOX_ENTRIES_MAX, totalBytes } from "../commit/decisions.js";
 import type { CheckpointItem } from "../commit/ports.js";
 import { type Place, type PublisherState, referencedKeys } from "../commit/publisher-state.js";
+import { metaOf } from "../runtime/partition-meta.js";
 import type { PartitionBounds } from "../runtime/partition-writer.js";
 import { publisherId } from "../runtime/runner.js";
 import { Violation } from "./faults.js";
 import type { SimulatedResults } from "./simulated-sink.js";
 import type { SimulatedStores, StoreMonitor } from "./simulated-stores.js";
+
+/** Offsets `[from, to)`. */
+interface Pass {
+  readonly from: number;
+  readonly to: number;
+  readonly records: number;
+}
 
 export class ProtocolMonitor implements StoreMonitor {
   readonly #stores: SimulatedStores;
@@ -26,6 +34,8 @@ export class ProtocolMonitor implements StoreMonitor {
   readonly #outboxes = new Map<string, ReadonlySet<string>>();
   /** By partition's id, as committed last. */
   readonly #last = new Map<string, Checkpoint>();
+  /** By partition's id, what each commit moved on over, and how many records it counted. */
+  readonly #passes = new Map<string, Pass[]>();
   #published: PublisherState | null = null;
   /** Keys of the objects that an ingest began, in the order of their records. */
   readonly ingested: string[] = [];
@@ -83,6 +93,7 @@ export class ProtocolMonitor implements StoreMonitor {
     const last = this.#last.get(id) ?? null;
     this.#last.set(id, next);
     checkForward(id, last, next);
+    this.#notePass(id, last, next);
     this.#noteObject(next);
     if (next.definitionHash !== this.#definitionHash) {
       throw new Violation(`${id}: another definition committed`);
@@ -100,6 +111,28 @@ export class ProtocolMonitor implements StoreMonitor {
     if (isOfRecords) checkBounds(id, next.stateBytes, waiting.length, this.bounds);
     for (const { key, bytes } of waiting) this.#checkLength(id, key, bytes);
     this.#needed.set(id, new Set([...next.state.objects, ...waiting].map(({ key }) => key)));
+  }
+
+  #notePass(id: string, last: Checkpoint | null, next: Checkpoint): void {
+    const from = last?.nextOffset ?? 0;
+    if (next.nextOffset === from) return;
+    const before = last === null ? 0 : metaOf(last).counters.records;
+    const records = metaOf(next).counters.records - before;
+    const passes = this.#passes.get(id) ?? [];
+    this.#passes.set(id, passes);
+    passes.push({ from, to: next.nextOffset, records });
+  }
+
+  /** Indices of the records that no commit counted: what it counts are the last ones that it passes. */
+  passedOver(id: string, records: readonly { readonly offset: number }[]): number[] {
+    return (this.#passes.get(id) ?? []).flatMap((pass) => {
+      const all = [...records.keys()].filter(
+        (index) => records[index]!.offset >= pass.from && records[index]!.offset < pass.to,
+      );
+      const passed = all.length - pass.records;
+      if (passed < 0) throw new Violation(`${id} counted ${pass.records} of ${all.length} records`);
+      return all.slice(0, passed);
+    });
   }
 
   /** An object's records lie side by side. */

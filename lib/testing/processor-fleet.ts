@@ -62,8 +62,9 @@ export class ProcessorFleet {
     this.#options = options;
   }
 
+  /** But for invocations that are held up. */
   get isIdle(): boolean {
-    return this.#invocations.size === 0;
+    return [...this.#invocations].every(({ environment }) => environment.process.isHeld);
   }
 
   /** Nothing is left to deliver. */
@@ -98,6 +99,9 @@ export class ProcessorFleet {
     if (world.strikes("two invocations on one partition")) this.#abandon();
     if (world.strikes("rebalance to an older offset")) this.#rebalance();
     if (world.strikes("retention cut what was read")) this.#retain();
+    if (world.strikes("retention removed unread records")) {
+      world.random.pick(this.#options.feeds).removeUnread(world.random);
+    }
     if (world.strikes("compaction took what was read")) {
       world.random.pick(this.#options.feeds).compact(world.random);
     }
@@ -118,6 +122,13 @@ export class ProcessorFleet {
       feed.quietUntilStep = 0;
     }
     for (const { process } of this.#environments) process.isFrozen = false;
+  }
+
+  /** It was killed, or its poller no longer waits for it. Not so if it is none of these. */
+  interrupted(process: SimulatedProcess, how: "killed" | "held"): void {
+    const environment = this.#environments.find((own) => own.process === process);
+    if (how === "killed") this.#kill(environment);
+    else for (const invocation of environment?.invocations ?? []) this.#giveUpOn(invocation);
   }
 
   /** Delivers everything there is once more. */
@@ -202,7 +213,7 @@ export class ProcessorFleet {
     }
     for (const delivery of deliveries) {
       const done = this.#doneOf(delivery, failedAt.get(delivery.feed.name));
-      this.#checkDurable(delivery.feed, done);
+      if (done > delivery.from) this.#checkDurable(delivery.feed, done);
       if (!isHeard) continue;
       const { feed } = delivery;
       feed.acknowledged = Math.max(feed.acknowledged, done);
@@ -224,7 +235,6 @@ export class ProcessorFleet {
 
   /** What was answered for is committed. */
   #checkDurable({ log, name }: PartitionFeed, done: number): void {
-    if (done === 0) return;
     const id = partitionId(this.#options.pipeline.definition.name, log.topic, log.partition);
     const nextOffset = nextOffsetOf(this.#options.stores.item(id));
     const { offset } = log.records[done - 1]!;
@@ -278,9 +288,11 @@ export class ProcessorFleet {
   #abandon(): void {
     const { world } = this.#options;
     const heard = [...this.#invocations].filter(({ isAbandoned }) => !isAbandoned);
-    if (heard.length === 0) return;
-    const invocation = world.random.pick(heard);
-    world.trace(`${invocation.environment.process.name} is a zombie`);
+    if (heard.length > 0) this.#giveUpOn(world.random.pick(heard));
+  }
+
+  #giveUpOn(invocation: Invocation): void {
+    this.#options.world.trace(`${invocation.environment.process.name} is a zombie`);
     invocation.isAbandoned = true;
     for (const { feed } of invocation.deliveries) feed.isBusy = false;
   }

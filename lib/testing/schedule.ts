@@ -12,10 +12,10 @@ import type { StepBounds } from "../runtime/backlog.js";
 import { PARTITION_BOUNDS, type PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import type { RunSinks } from "../runtime/run-sinks.js";
-import { publisherId } from "../runtime/runner.js";
+import { partitionId, publisherId } from "../runtime/runner.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import type { Random } from "../sources/simulate/random.js";
-import { type FaultCounts, type FaultOdds, swarmOdds, Violation } from "./faults.js";
+import { type FaultCounts, type FaultOdds, swarmOdds, Violation, withLosses } from "./faults.js";
 import { IngestFleet } from "./ingest-fleet.js";
 import { ProtocolMonitor } from "./monitor.js";
 import { ProcessorFleet } from "./processor-fleet.js";
@@ -29,7 +29,7 @@ import {
 import { type ObjectsOver, SimulatedStores } from "./simulated-stores.js";
 import { PartitionFeed, type PreparedLog } from "./simulated-topic.js";
 import { SinkFleet } from "./sink-fleet.js";
-import { inWorld, type SimulatedProcess, World } from "./world.js";
+import { type Interruption, inWorld, type SimulatedProcess, World } from "./world.js";
 
 /** Of disturbance; then the world is calm. */
 const CHAOS_STEPS_MAX = 3_000;
@@ -67,6 +67,10 @@ export interface ScheduleOptions {
   readonly seed: number;
   /** Drawn from the seed if left out. */
   readonly odds?: FaultOdds;
+  /** Records that nobody has read may be gone; which, the result says. */
+  readonly losesUnread?: boolean;
+  /** A process is stopped at one call. */
+  readonly interruption?: Interruption;
   readonly trace?: (line: string) => void;
   /** Keys of the objects in the order in which they are notified; that of the case if left out. */
   readonly order?: readonly string[];
@@ -84,9 +88,13 @@ export interface ScheduleResult {
   readonly accounting: readonly AccountingRow[];
   /** Keys of the objects that were taken in, in the order of their records. */
   readonly ingested: readonly string[];
+  /** Offsets of the records that were gone before anyone read them, by partition. */
+  readonly unread: ReadonlyMap<string, readonly number[]>;
   /** Counted events that came after `reviseFor`: those are in no row. */
   readonly beyondReviseEvents: number;
   readonly faults: FaultCounts;
+  /** To stores and sinks. */
+  readonly calls: number;
   readonly steps: number;
   readonly simulatedMs: number;
 }
@@ -116,9 +124,11 @@ export async function runSchedule(
     startMs: prepared.startMs,
     odds: new Map(),
     ...(options.trace === undefined ? {} : { trace: options.trace }),
+    ...(options.interruption === undefined ? {} : { interruption: options.interruption }),
   });
   const own = swarmOdds(world.random);
-  world.odds = options.odds ?? own;
+  const odds = options.odds ?? own;
+  world.odds = options.losesUnread === true ? withLosses(odds) : odds;
   return inWorld(world, () => new Schedule(world, prepared, options).run());
 }
 
@@ -151,6 +161,7 @@ class Schedule {
   readonly #ingests: IngestFleet;
   readonly #step: StepBounds;
   readonly #sinks: SinkFleet;
+  #held: SimulatedProcess | null = null;
 
   constructor(world: World, prepared: SimulationCase, options: ScheduleOptions) {
     const { random } = world;
@@ -240,8 +251,10 @@ class Schedule {
       tables: first!,
       accounting: this.#results.accounting ?? [],
       ingested: this.#monitor.ingested,
+      unread: this.#unread(),
       beyondReviseEvents: totals.reduce((sum, total) => sum + total.beyondReviseEvents, 0),
       faults: world.faults,
+      calls: world.calls,
       steps: world.steps,
       simulatedMs,
     };
@@ -281,7 +294,18 @@ class Schedule {
       this.#strikeServers();
       await this.#sinks.strike();
     } else if (!(await world.step())) await this.#deliver();
+    await this.#seeToInterrupted();
     this.#throwIfViolated();
+  }
+
+  async #seeToInterrupted(): Promise<void> {
+    const { interrupted, interruption } = this.#world;
+    if (interrupted === null || interruption === null) return;
+    this.#world.interrupted = null;
+    this.#processors.interrupted(interrupted, interruption.how);
+    this.#ingests.interrupted(interrupted, interruption.how);
+    await this.#sinks.interrupted(interrupted, interruption.how);
+    if (interruption.how === "held") this.#held = interrupted;
   }
 
   #passTime(): void {
@@ -298,11 +322,18 @@ class Schedule {
     const limit = this.#world.steps + CALM_STEPS_MAX;
     for (;;) {
       const isMoving = await this.#world.step();
+      await this.#seeToInterrupted();
       this.#throwIfViolated();
       const isDelivering = this.#world.random.unit() < 0.2 && (await this.#deliver());
       if (this.#isTight && this.#world.random.unit() < 0.05) await this.#sinks.wake("tick");
       const isIdle = this.#processors.isIdle && this.#ingests.isIdle && this.#sinks.isIdle;
-      if (this.#isDone && isIdle && !isMoving && !isDelivering) return;
+      if (this.#isDone && isIdle && !isMoving && !isDelivering) {
+        if (this.#held === null) return;
+        // Everyone else is through: now it goes on as if nothing had happened.
+        this.#world.trace(`${this.#held.name} goes on`);
+        this.#held.isHeld = false;
+        this.#held = null;
+      }
       this.#check(this.#world.steps < limit, "a calm world does not come to an end");
     }
   }
@@ -363,11 +394,32 @@ class Schedule {
     this.#check(before === this.#monitor.published?.sequence, "a second flush published again");
   }
 
+  /** What no commit counted is gone from the broker: nothing else may be passed over. */
+  #unread(): Map<string, readonly number[]> {
+    const unread = new Map<string, readonly number[]>();
+    const { name: pipeline } = this.#prepared.runtime.definition;
+    for (const { name, log, floor } of this.#feeds) {
+      const id = partitionId(pipeline, log.topic, log.partition);
+      const passed = this.#monitor.passedOver(id, log.records);
+      const isGone = passed.every((index) => index < floor);
+      this.#check(isGone, `${name}: records were passed over that were there`);
+      if (passed.length > 0)
+        unread.set(
+          name,
+          passed.map((index) => log.records[index]!.offset),
+        );
+    }
+    return unread;
+  }
+
   /** What crashed commits left is found, and nothing else is touched (the monitor sees to that). */
   async #sweep(): Promise<void> {
-    this.#world.nowMs += 3 * HOUR_MS;
-    await this.#sinks.wake("tick");
-    await this.#untilDone();
+    // Whoever is stopped in the first sweep may leave something for the second.
+    for (let round = this.#world.interruption === null ? 1 : 0; round < 2; round++) {
+      this.#world.nowMs += 3 * HOUR_MS;
+      await this.#sinks.wake("tick");
+      await this.#untilDone();
+    }
     for (const key of this.#stores.objects.keys()) {
       if (this.#monitor.isNamed(key)) continue;
       const decided = this.#decidedNumber(key);

@@ -86,7 +86,7 @@ export class PartitionFeed {
   /** The next records, so many at most. */
   take(recordsMax: number, random: Random): Delivery {
     const { retryTo } = this;
-    let from = this.position;
+    let from = Math.max(this.position, this.floor);
     while (this.#compacted.has(from)) from++;
     const size = 1 + random.below(recordsMax);
     const to = Math.min(this.log.records.length, retryTo ?? from + size);
@@ -111,6 +111,15 @@ export class PartitionFeed {
       const isReplaced = key !== undefined && lastByKey.get(key)! > index;
       if (isReplaced && random.unit() < 0.5) this.#compacted.add(index);
     }
+  }
+
+  /** Retention takes records, whether anyone has read them or not. The last one always stays. */
+  removeUnread(random: Random): void {
+    const from = Math.max(this.position, this.floor);
+    const unread = this.log.records.length - 1 - from;
+    if (unread <= 0) return;
+    this.floor = from + 1 + random.below(unread);
+    this.retryTo = null;
   }
 
   /** Records that never were in this log, as those of a topic made anew: other and younger ones. */

@@ -67,8 +67,11 @@ export class SinkFleet {
     this.#options = options;
   }
 
+  /** But for invocations that are held up. */
   get isIdle(): boolean {
-    return this.#environments.every(({ invocations }) => invocations.size === 0);
+    return this.#environments.every(
+      ({ process, invocations }) => process.isHeld || invocations.size === 0,
+    );
   }
 
   /** Changes wait to be told. */
@@ -114,6 +117,14 @@ export class SinkFleet {
       world.random.pick(this.#environments).process.skewMs +=
         world.random.below(1_200_000) - 600_000;
     }
+  }
+
+  /** It was killed, or is held up: another one is woken. Not so if it is none of these. */
+  async interrupted(process: SimulatedProcess, how: "killed" | "held"): Promise<void> {
+    const environment = this.#environments.find((own) => own.process === process);
+    if (environment === undefined) return;
+    if (how === "killed") this.#kill(environment);
+    await this.wake("flush");
   }
 
   calm(): void {

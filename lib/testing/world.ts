@@ -27,6 +27,8 @@ export class SimulatedProcess {
   isAlive = true;
   /** Checkpoints it has looked at since it was last thawed. */
   readonly looked = new Set<string>();
+  /** Held up in the middle of its work: nothing of it goes on until it is released. */
+  isHeld = false;
   #isFrozen = false;
   /** It works, with DuckDB for example: it goes on until it calls to the outside, or is through. */
   isAtWork = false;
@@ -57,6 +59,7 @@ export interface CallOptions<T> {
 }
 
 interface Call {
+  readonly number: number;
   readonly process: SimulatedProcess;
   readonly what: string;
   readonly isWrite: boolean;
@@ -67,6 +70,15 @@ interface Call {
   fromStep: number;
   isApplied: boolean;
   reply: unknown;
+}
+
+/** At one call of a run its process is stopped: killed, or held up until others are through. */
+export interface Interruption {
+  /** Its number; a run's first call is 1. */
+  readonly call: number;
+  /** With `after` it is applied, and the process does not hear of it. */
+  readonly when: "before" | "after";
+  readonly how: "killed" | "held";
 }
 
 /** A write that arrives although its caller has given up, or is dead. */
@@ -80,6 +92,7 @@ export interface WorldOptions {
   readonly startMs: number;
   readonly odds: FaultOdds;
   readonly trace?: (line: string) => void;
+  readonly interruption?: Interruption;
 }
 
 /**
@@ -96,6 +109,11 @@ export class World {
   odds: FaultOdds;
   nowMs: number;
   steps = 0;
+  /** Made so far. */
+  calls = 0;
+  /** Whose call is the one of the interruption, until someone has seen to it. */
+  interrupted: SimulatedProcess | null = null;
+  readonly interruption: Interruption | null;
   readonly #trace: ((line: string) => void) | undefined;
   #calls: Call[] = [];
   #late: LateWrite[] = [];
@@ -103,12 +121,13 @@ export class World {
   #downUntilStep = 0;
   #processes = 0;
 
-  constructor({ seed, startMs, odds, trace }: WorldOptions) {
+  constructor({ seed, startMs, odds, trace, interruption }: WorldOptions) {
     this.random = new Random(seed);
     this.startMs = startMs;
     this.nowMs = startMs;
     this.odds = odds;
     this.#trace = trace;
+    this.interruption = interruption ?? null;
   }
 
   /** Whether a fault happens here and now; counted if so. */
@@ -156,10 +175,13 @@ export class World {
   call<T>(process: SimulatedProcess, { what, isWrite, apply }: CallOptions<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (!process.isAlive) return;
+      const number = ++this.calls;
+      this.#interrupt(process, number, "before");
       const fromStep = this.strikes("call stalled")
         ? this.steps + 1 + this.random.below(STALL_STEPS_MAX)
         : 0;
       this.#calls.push({
+        number,
         process,
         what,
         isWrite,
@@ -190,16 +212,14 @@ export class World {
   async step(): Promise<boolean> {
     this.steps++;
     if (this.#late.length > 0 && this.random.unit() < 0.05) return await this.#applyLate();
-    const ready = this.#calls.filter(
-      ({ process, fromStep }) => !process.isFrozen && fromStep <= this.steps,
-    );
+    const waiting = this.#calls.filter(({ process }) => !process.isFrozen && !process.isHeld);
+    const ready = waiting.filter(({ fromStep }) => fromStep <= this.steps);
     if (ready.length > 0) {
       await this.#advance(this.random.pick(ready));
       return true;
     }
-    const stalled = this.#calls.filter(({ process }) => !process.isFrozen);
-    if (stalled.length > 0) {
-      this.random.pick(stalled).fromStep = 0;
+    if (waiting.length > 0) {
+      this.random.pick(waiting).fromStep = 0;
       return true;
     }
     return this.#late.length > 0 && (await this.#applyLate());
@@ -237,6 +257,10 @@ export class World {
       if (error instanceof Violation) throw error;
       return this.#answer(call, () => call.reject(error), "fails in earnest");
     }
+    if (this.#interrupt(call.process, call.number, "after")) {
+      call.isApplied = true;
+      return;
+    }
     if (call.isWrite && this.strikes("write applied, reply lost")) {
       const fault = new SimulatedFault("the reply was lost");
       return this.#answer(call, () => call.reject(fault), "is applied, its reply lost");
@@ -250,6 +274,15 @@ export class World {
       return;
     }
     return this.#answer(call, () => call.resolve(call.reply), "");
+  }
+
+  #interrupt(process: SimulatedProcess, number: number, when: Interruption["when"]): boolean {
+    const { interruption } = this;
+    if (interruption?.call !== number || interruption.when !== when) return false;
+    this.trace(`${process.name} is ${interruption.how} ${when} its call`);
+    process.isHeld = true;
+    this.interrupted = process;
+    return true;
   }
 
   #answer(call: Call, settle: () => void, how: string): Promise<void> {

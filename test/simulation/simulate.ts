@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { FAULT_KINDS, SEEN_KINDS } from "../../lib/testing/faults.js";
+import { FAULT_KINDS, LOSS_KINDS, SEEN_KINDS } from "../../lib/testing/faults.js";
 import {
   addTally,
   caseNumber,
@@ -167,7 +167,7 @@ function report({ schedules, steps, simulatedMs, faults, failures }: Tally, ms: 
     `${schedules} schedules in ${seconds.toFixed(0)} s (${(schedules / seconds).toFixed(0)} a ` +
       `second), ${steps} steps, ${(simulatedMs / 3_600_000).toFixed(0)} simulated hours`,
   );
-  for (const kind of [...FAULT_KINDS, ...SEEN_KINDS]) {
+  for (const kind of [...FAULT_KINDS, ...LOSS_KINDS, ...SEEN_KINDS]) {
     console.log(`${String(faults.get(kind) ?? 0).padStart(12)}  ${kind}`);
   }
   console.log(failures.length === 0 ? "no violation" : `${failures.length} violations`);
