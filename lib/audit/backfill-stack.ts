@@ -181,7 +181,7 @@ class StackBackfill {
       const storage = unpublished(storePlaces(stores, this.#definition.name, env), folder);
       const filled = await stagedDefinition(this.#definition);
       const sinks = makeSinks(filled, storage.places, this.#hash, env);
-      const place = { ...stores, sinks, database: null };
+      const place = { ...stores, sinks };
       const watch = {
         ...(onProgress !== undefined && { onProgress }),
         ...(signal !== undefined && { signal }),

@@ -47,13 +47,13 @@ async function filesAt(
   storage: LocalLakeStorage,
 ): Promise<string[]> {
   // Only reads checkpoints of the log.
-  const reader = await Database.open({ path: ":memory:", tempDir: storage.tempDir });
+  const reader = Database.inMemory({ tempDir: storage.tempDir });
   try {
     const delta = new DeltaTable(table, storage, reader, 0);
     await delta.load(version);
     const live = [...delta.snapshot.files.values()];
     return live.map((file) => storage.uri(storedPath(table, file)));
   } finally {
-    reader.close();
+    await reader.close();
   }
 }

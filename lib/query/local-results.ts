@@ -88,7 +88,7 @@ export async function lakeViews(
   const layouts = definition === undefined ? [] : tableLayouts(definition);
   const storage = new LocalLakeStorage(paths.lake, path.join(paths.lake, "_millpond", "tmp"));
   // Only reads checkpoints of the logs.
-  const reader = await Database.open({ path: ":memory:", tempDir: storage.tempDir });
+  const reader = Database.inMemory({ tempDir: storage.tempDir });
   try {
     const views: LakeView[] = [];
     for (const name of names.sort()) {
@@ -104,6 +104,6 @@ export async function lakeViews(
     }
     return views;
   } finally {
-    reader.close();
+    await reader.close();
   }
 }

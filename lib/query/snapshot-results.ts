@@ -65,7 +65,7 @@ async function namedFiles(databaseFile: string, tempDir: string): Promise<string
     const rows = await database.rows("SELECT uri FROM millpond.files WHERE NOT held");
     return rows.map(({ uri }) => String(uri));
   } finally {
-    database.close();
+    await database.close();
   }
 }
 

@@ -26,14 +26,7 @@ import { goneSource } from "./gone-source.js";
 import { checkOutput, claimOutput, lockOutput, type OutputPaths, outputPaths } from "./output.js";
 import { metaOf, type PartitionMeta } from "./partition-meta.js";
 import { keepReferences, type LoadedReferences, loadReferences } from "./references.js";
-import {
-  applySinks,
-  type DownSinks,
-  localPlaces,
-  makeSinks,
-  type RunSinks,
-  storedRowCounts,
-} from "./run-sinks.js";
+import { applySinks, type DownSinks, localPlaces, makeSinks, type RunSinks } from "./run-sinks.js";
 import {
   LocalRunner,
   type PartitionProgress,
@@ -127,8 +120,6 @@ export interface RunPlace {
   readonly checkpoints: CheckpointStore;
   readonly objects: ObjectStore;
   readonly sinks: RunSinks;
-  /** A DuckDB file whose rows are to be counted; null where there is none. */
-  readonly database: string | null;
 }
 
 /** Data in an output's directory. */
@@ -141,7 +132,6 @@ export function localPlace(
     checkpoints: new FileCheckpointStore(paths.checkpoints),
     objects: new FileObjectStore(paths.objects),
     sinks: makeSinks(definition, localPlaces(paths), definitionHash, process.env),
-    database: paths.database,
   };
 }
 
@@ -160,7 +150,6 @@ export function runSources(
 class Run {
   private readonly options: RunOptions;
   private readonly sources: readonly StreamSource[] | undefined;
-  private readonly place: RunPlace;
   private readonly definition: PipelineDefinition;
   private readonly definitionHash: string;
   private readonly programs: ReadonlyMap<string, StreamProgram>;
@@ -183,7 +172,6 @@ class Run {
   ) {
     this.options = options;
     this.sources = sources;
-    this.place = place;
     this.definition = options.pipeline.definition;
     this.definitionHash = definitionHash;
     const context = { functions: options.pipeline.functions, references: references.data };
@@ -269,7 +257,8 @@ class Run {
   private async publish(flush: boolean): Promise<void> {
     this.report("publishing");
     await this.round(() => flush);
-    await this.takeSinks();
+    // Until the accounting is in them, too.
+    await this.takeSinks(true);
     await this.round(() => flush);
   }
 
@@ -278,9 +267,9 @@ class Run {
     await this.publisher.round({ partitions, flush, sinksTookUpTo: this.sinksTookUpTo });
   }
 
-  private async takeSinks(): Promise<void> {
+  private async takeSinks(stayOpen = this.sinks.stayOpen): Promise<void> {
     const down: DownSinks = new Map();
-    await applySinks(this.sinks, this.publisher, down);
+    await applySinks({ ...this.sinks, stayOpen }, this.publisher, down);
     for (const error of down.values()) throw error;
     this.sinksTookUpTo = this.publisher.state.sequence;
   }
@@ -291,10 +280,8 @@ class Run {
     const rows = accountingRows(this.definition, partitions, published);
     const flushed = this.options.flush && !aborted;
     const standing = standingOf(published, flushed);
-    await this.sinks.complete({ sequence: this.sinksTookUpTo, accounting: rows, standing });
-    const { database } = this.place;
-    const storedRows =
-      database === null ? new Map() : await storedRowCounts(database, this.definition);
+    const sequence = this.sinksTookUpTo;
+    const storedRows = await this.sinks.complete({ sequence, accounting: rows, standing });
     checkAccounting({ definition: this.definition, rows, published, flushed, storedRows });
     return rows;
   }

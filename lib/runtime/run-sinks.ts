@@ -9,8 +9,6 @@ import { type PipelineDefinition, type SinkNode, takesBronze } from "../define/d
 import { MillpondError } from "../errors.js";
 import { DatabaseSnapshot, type DatabaseStorage } from "../sinks/database-snapshot.js";
 import { duckdbSink } from "../sinks/duckdb.js";
-import { Database } from "../sinks/duckdb-database.js";
-import { quoteName } from "../sinks/duckdb-types.js";
 import { type LakeSink, lakeSink } from "../sinks/lake.js";
 import { type LakeStorage, LocalLakeStorage } from "../sinks/lake-storage.js";
 import { tableLayouts } from "../sinks/layouts.js";
@@ -48,8 +46,11 @@ export interface RunSinks {
   readonly stayOpen: boolean;
   /** Servers elsewhere, with connections that stay. One that is down keeps no other waiting. */
   readonly remote: readonly Sink[];
-  /** Show the accounting, and the database where it is made from the lake. */
-  complete(state: ResultsState): Promise<void>;
+  /**
+   * Show the accounting, and the database where it is made from the lake. Returns how many rows the
+   * tables that only grow hold, of those that the output's database file has.
+   */
+  complete(state: ResultsState): Promise<ReadonlyMap<string, number>>;
   /** Delete files that nothing needs; once a day is enough. */
   sweep(): Promise<void>;
   /** Give back memory and temporary files; the next use opens them again. */
@@ -132,10 +133,15 @@ function fileSinks(
     stayOpen: false,
     remote: [],
     async complete({ accounting }) {
-      if (accounting === null) return;
+      let counts = new Map<string, number>();
+      if (accounting === null) return counts;
       for (const database of databases) {
-        await withSink(database, () => database.setAccounting({ rows: accounting }));
+        await withSink(database, async () => {
+          await database.setAccounting({ rows: accounting });
+          counts = await database.rowCounts();
+        });
       }
+      return counts;
     },
     async sweep() {
       for (const lake of lakes) await withSink(lake, () => lake.vacuum());
@@ -172,6 +178,7 @@ function bucketSinks(
     remote: [],
     async complete(state) {
       await snapshot.publish({ ...state, tables: lake.tables() });
+      return new Map();
     },
     sweep: () => lake.vacuum(),
     close: () => closeAll([lake]),
@@ -284,25 +291,4 @@ function lostState(sink: string, taken: number, sequence: number): MillpondError
       "sink has the results of another output. Restore both to one time, and Kafka's consumer " +
       "group too, or process the input again into a new output, with a schema or topic of its own",
   );
-}
-
-/** Rows of the append-only tables as the database file really holds them. */
-export async function storedRowCounts(
-  file: string,
-  definition: PipelineDefinition,
-): Promise<Map<string, number>> {
-  const counts = new Map<string, number>();
-  const node = definition.sinks.find(({ kind }) => kind === "duckdb");
-  if (node === undefined) return counts;
-  const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
-  try {
-    for (const { name, kind } of chosen(tableLayouts(definition), node)) {
-      if (kind !== "rows" && kind !== "late" && kind !== "dead_letters") continue;
-      const [row] = await database.rows(`SELECT count(*) AS n FROM ${quoteName(name)}`);
-      counts.set(name, Number(row?.n ?? 0));
-    }
-  } finally {
-    database.close();
-  }
-  return counts;
 }

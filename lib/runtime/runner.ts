@@ -11,6 +11,12 @@ import { PartitionRun } from "./partition-run.js";
 const OPEN_PARTITIONS_MAX = 16;
 /** A turn ends after so long, so that results and progress keep flowing. */
 export const TURN_MS = 1_000;
+/**
+ * The first slices are small, and grow up to the batch size: code that has seen whole small ones is
+ * compiled once and right, before it meets 10,000 records.
+ */
+const FIRST_SLICE_RECORDS = 100;
+const SLICE_GROWTH = 1.3;
 
 export interface PartitionProgress {
   readonly facts: PartitionFacts;
@@ -39,6 +45,7 @@ export interface LocalRunnerOptions {
     readonly program: StreamProgram;
     readonly source: PartitionSource;
   }[];
+  /** Records of a slice, at most. */
   readonly batchSize: number;
   /** Length of a turn; `TURN_MS` by default. */
   readonly turnMs?: number;
@@ -67,6 +74,8 @@ export class LocalRunner implements Runner {
   private readonly waiting: PartitionRun[];
   private readonly active = new Set<PartitionRun>();
   private readonly options: LocalRunnerOptions;
+  /** Of the next slice. */
+  private sliceRecords = FIRST_SLICE_RECORDS;
 
   constructor(options: LocalRunnerOptions) {
     this.options = options;
@@ -107,7 +116,9 @@ export class LocalRunner implements Runner {
   /** Slices up to the next commit: a partition's state stays in the caches that long. */
   private async advance(run: PartitionRun): Promise<boolean> {
     do {
-      if (!(await run.step(this.options.batchSize))) return false;
+      const { batchSize } = this.options;
+      if (!(await run.step(Math.min(batchSize, Math.ceil(this.sliceRecords))))) return false;
+      if (this.sliceRecords < batchSize) this.sliceRecords *= SLICE_GROWTH;
       this.options.onSlice?.();
     } while (run.hasPending && this.options.clock === undefined);
     return true;

@@ -171,7 +171,7 @@ export class DatabaseSnapshot {
       };
       return { etag, file, version };
     } finally {
-      database.close();
+      await database.close();
     }
   }
 
@@ -200,7 +200,7 @@ export class DatabaseSnapshot {
       });
       await database.run("CHECKPOINT");
     } finally {
-      database.close();
+      await database.close();
     }
   }
 }

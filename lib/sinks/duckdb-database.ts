@@ -22,51 +22,45 @@ export interface DatabaseOptions {
 /** DuckDB may take some more; a run holds two databases, and must stay under 512 MB. */
 const MEMORY_LIMIT = "128MB";
 
-export class Database {
-  readonly #instance: DuckDBInstance;
-  readonly #connection: DuckDBConnection;
-  readonly #path: string;
+interface Opened {
+  readonly instance: DuckDBInstance;
+  readonly connection: DuckDBConnection;
+}
 
-  private constructor(path: string, instance: DuckDBInstance, connection: DuckDBConnection) {
-    this.#path = path;
-    this.#instance = instance;
-    this.#connection = connection;
+export class Database {
+  readonly #options: DatabaseOptions;
+  #opened: Promise<Opened> | null = null;
+
+  private constructor(options: DatabaseOptions) {
+    this.#options = options;
   }
 
   static async open(options: DatabaseOptions): Promise<Database> {
-    try {
-      const instance = await DuckDBInstance.create(options.path, {
-        threads: String(options.threads ?? 1),
-        memory_limit: MEMORY_LIMIT,
-        access_mode: options.readOnly === true ? "READ_ONLY" : "AUTOMATIC",
-        temp_directory: options.tempDir,
-        autoinstall_known_extensions: "false",
-        autoload_known_extensions: "false",
-        ...(options.extensionDirectory === undefined
-          ? {}
-          : { extension_directory: options.extensionDirectory }),
-      });
-      const database = new Database(options.path, instance, await instance.connect());
-      await database.run("SET TimeZone = 'UTC'");
-      return database;
-    } catch (error) {
-      throw databaseError(options.path, error);
-    }
+    const database = new Database(options);
+    await database.#open();
+    return database;
+  }
+
+  /** Opened once it is used: opening takes some 15 ms, and the first one loads DuckDB. */
+  static inMemory(options: Omit<DatabaseOptions, "path">): Database {
+    return new Database({ ...options, path: ":memory:" });
   }
 
   async run(sql: string): Promise<void> {
+    const { connection } = await this.#open();
     try {
-      await this.#connection.run(sql);
+      await connection.run(sql);
     } catch (error) {
-      throw databaseError(this.#path, error);
+      throw databaseError(this.#options.path, error);
     }
   }
 
   async rows(sql: string): Promise<JsonRow[]> {
+    const { connection } = await this.#open();
     try {
-      return (await this.#connection.runAndReadAll(sql)).getRowObjectsJson();
+      return (await connection.runAndReadAll(sql)).getRowObjectsJson();
     } catch (error) {
-      throw databaseError(this.#path, error);
+      throw databaseError(this.#options.path, error);
     }
   }
 
@@ -78,22 +72,51 @@ export class Database {
       await this.run("COMMIT");
     } catch (error) {
       // The first error is the one to tell; DuckDB may have rolled back by itself already.
-      await this.#connection.run("ROLLBACK").catch(() => undefined);
+      await this.run("ROLLBACK").catch(() => undefined);
       throw error;
     }
   }
 
-  appender(
+  async appender(
     table: { readonly catalog?: string; readonly name: string },
     columns: readonly ColumnNode[],
   ): Promise<BatchAppender> {
-    const explain = (error: unknown) => databaseError(this.#path, error);
-    return BatchAppender.open(this.#connection, table, columns, explain);
+    const { connection } = await this.#open();
+    const explain = (error: unknown) => databaseError(this.#options.path, error);
+    return BatchAppender.open(connection, table, columns, explain);
   }
 
-  close(): void {
-    this.#connection.closeSync();
-    this.#instance.closeSync();
+  async close(): Promise<void> {
+    const opened = await this.#opened?.catch(() => null);
+    this.#opened = null;
+    opened?.connection.closeSync();
+    opened?.instance.closeSync();
+  }
+
+  #open(): Promise<Opened> {
+    this.#opened ??= openDatabase(this.#options);
+    return this.#opened;
+  }
+}
+
+async function openDatabase(options: DatabaseOptions): Promise<Opened> {
+  try {
+    const instance = await DuckDBInstance.create(options.path, {
+      threads: String(options.threads ?? 1),
+      memory_limit: MEMORY_LIMIT,
+      access_mode: options.readOnly === true ? "READ_ONLY" : "AUTOMATIC",
+      temp_directory: options.tempDir,
+      autoinstall_known_extensions: "false",
+      autoload_known_extensions: "false",
+      ...(options.extensionDirectory === undefined
+        ? {}
+        : { extension_directory: options.extensionDirectory }),
+    });
+    const connection = await instance.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return { instance, connection };
+  } catch (error) {
+    throw databaseError(options.path, error);
   }
 }
 

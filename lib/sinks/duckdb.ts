@@ -26,6 +26,8 @@ export interface DuckdbOptions {
 export interface DuckdbSink extends Sink {
   /** Replace table `accounting`: one column per key of any row. */
   setAccounting(accounting: Accounting): Promise<void>;
+  /** How many rows the tables that only grow really hold. */
+  rowCounts(): Promise<Map<string, number>>;
 }
 
 /** The database sink. While it is open, other processes cannot open the file. */
@@ -67,7 +69,9 @@ class DuckdbFile implements DuckdbSink {
     this.#layouts = new Map(options.layouts.map((layout) => [layout.name, layout]));
   }
 
+  /** When it is open already, nobody else has written since. */
   async open(): Promise<number> {
+    if (this.#opened !== null) return this.#sequence;
     const { file } = this.#options;
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
@@ -114,8 +118,18 @@ class DuckdbFile implements DuckdbSink {
     });
   }
 
+  async rowCounts(): Promise<Map<string, number>> {
+    const counts = new Map<string, number>();
+    for (const { name, kind } of this.#layouts.values()) {
+      if (kind !== "rows" && kind !== "late" && kind !== "dead_letters") continue;
+      const [row] = await this.#database().rows(`SELECT count(*) AS n FROM ${quoteName(name)}`);
+      counts.set(name, Number(row?.n ?? 0));
+    }
+    return counts;
+  }
+
   async close(): Promise<void> {
-    this.#opened?.close();
+    await this.#opened?.close();
     this.#opened = null;
   }
 

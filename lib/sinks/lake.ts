@@ -112,10 +112,7 @@ class Lake implements LakeSink {
     await fs.rm(tempDir, { recursive: true, force: true });
     makeDirectory(tempDir);
     await this.#claim();
-    const database = await Database.open({
-      path: ":memory:",
-      tempDir: path.join(tempDir, "spill"),
-    });
+    const database = Database.inMemory({ tempDir: path.join(tempDir, "spill") });
     this.#database = database;
     try {
       for (const layout of this.#options.layouts) {
@@ -177,7 +174,7 @@ class Lake implements LakeSink {
 
   async close(): Promise<void> {
     this.#tables = new Map();
-    this.#database?.close();
+    await this.#database?.close();
     this.#database = null;
     await fs.rm(this.#storage.tempDir, { recursive: true, force: true });
   }

@@ -52,13 +52,14 @@ export class SnowflakeFiles {
   readonly #run: string;
   readonly #send: (file: string, folder: string) => Promise<unknown>;
   readonly #tables = new Map<string, Gathered>();
-  #database: Database | null = null;
+  readonly #database: Database;
 
   /** `run` makes names unlike those of calls for other publications; `send` gets each file. */
   constructor(dir: string, run: string, send: (file: string, folder: string) => Promise<unknown>) {
     this.#dir = dir;
     this.#run = run;
     this.#send = send;
+    this.#database = Database.inMemory({ tempDir: `${dir}/spill` });
   }
 
   /** Tables that got rows. Files end between publications, so that repeating makes the same. */
@@ -78,9 +79,9 @@ export class SnowflakeFiles {
     });
   }
 
-  close(): void {
+  async close(): Promise<void> {
     for (const { appender } of this.#tables.values()) appender?.discard();
-    this.#database?.close();
+    await this.#database.close();
   }
 
   #table(layout: TableLayout): Gathered {
@@ -102,7 +103,6 @@ export class SnowflakeFiles {
   }
 
   async #open(layout: TableLayout): Promise<BatchAppender> {
-    this.#database ??= await Database.open({ path: ":memory:", tempDir: `${this.#dir}/spill` });
     const columns = revisionColumns(layout);
     const table = quoteName(layout.name);
     await this.#database.run(`CREATE OR REPLACE TABLE ${table} (${columnDefinitions(columns)})`);
@@ -124,10 +124,10 @@ export class SnowflakeFiles {
     const file = path.join(this.#dir, `${name}.parquet`);
     const columns = fileColumns(layout, name, rowsInFiles);
     const from = quoteName(layout.name);
-    await this.#database!.run(
+    await this.#database.run(
       `COPY (SELECT ${columns} FROM ${from}) TO ${quoteText(file)} (FORMAT parquet)`,
     );
-    await this.#database!.run(`DROP TABLE ${from}`);
+    await this.#database.run(`DROP TABLE ${from}`);
     await this.#send(file, folder);
     await fs.rm(file);
     table.files.push(name);

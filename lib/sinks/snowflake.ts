@@ -109,7 +109,7 @@ class SnowflakeSchema implements Sink {
       if (now.sequence < lastSequence) throw error;
       this.#progress = now;
     } finally {
-      files.close();
+      await files.close();
       await fs.rm(dir, { recursive: true, force: true });
     }
   }

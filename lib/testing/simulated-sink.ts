@@ -142,6 +142,7 @@ export function sinksOf(
         isWrite: true,
         apply: () => {
           if (accounting !== null) results.accounting = accounting;
+          return new Map();
         },
       }),
     sweep: async () => undefined,

@@ -24,10 +24,10 @@ describe("strings and blobs", () => {
 
   beforeAll(async () => {
     dir = await mkdtemp(`${tmpdir()}/millpond-rows-`);
-    database = await Database.open({ path: ":memory:", tempDir: dir });
+    database = Database.inMemory({ tempDir: dir });
   });
   afterAll(async () => {
-    database.close();
+    await database.close();
     await rm(dir, { recursive: true, force: true });
   });
 
