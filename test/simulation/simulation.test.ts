@@ -7,7 +7,7 @@ import { caseNumber, SEEDS_PER_CASE, SeedRunner } from "./seeds.js";
 
 /** Seeds of the suite: of each case some, so that there are many cases. */
 const CASES = 80;
-const SEEDS_OF_EACH = 25;
+const SEEDS_OF_EACH = 40;
 /** With the real lake they take a second each. */
 const LAKE_CASES = 4;
 /** Worlds share a thread's clock: one that is given up would disturb the next. */
