@@ -48,7 +48,10 @@ export function runCommand(): Command {
     .requiredOption("--out <dir>", "directory of results and checkpoints")
     .option("--no-flush", "leave windows that are still open unpublished")
     .addOption(
-      new Option("--batch-size <n>", "records in one slice, at most; changes nothing in the results")
+      new Option(
+        "--batch-size <n>",
+        "records in one slice, at most; changes nothing in the results",
+      )
         .argParser(whole(1, BATCH_SIZE_MAX))
         .default(10_000),
     )

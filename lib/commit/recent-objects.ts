@@ -8,12 +8,13 @@ import type { ObjectStore } from "./ports.js";
 const BYTES_MAX = 64 * 1024 * 1024;
 
 /**
- * Remembers the last objects, at most 64 MiB of them.
+ * Remembers the last objects, at most `bytesMax` (64 MiB) of them.
  *
  * @example const objects = new RecentObjects(new FileObjectStore(dir));
  */
 export class RecentObjects implements ObjectStore {
   readonly #store: ObjectStore;
+  readonly #bytesMax: number;
   /** Oldest first. */
   readonly #objects = new Map<string, Uint8Array>();
   #bytes = 0;
@@ -23,8 +24,9 @@ export class RecentObjects implements ObjectStore {
     return store instanceof RecentObjects ? store : new RecentObjects(store);
   }
 
-  constructor(store: ObjectStore) {
+  constructor(store: ObjectStore, bytesMax = BYTES_MAX) {
     this.#store = store;
+    this.#bytesMax = bytesMax;
   }
 
   /** The bytes must not change afterwards. */
@@ -53,11 +55,11 @@ export class RecentObjects implements ObjectStore {
 
   #remember(key: string, bytes: Uint8Array): void {
     this.#forget(key);
-    if (bytes.length > BYTES_MAX) return;
+    if (bytes.length > this.#bytesMax) return;
     this.#objects.set(key, bytes);
     this.#bytes += bytes.length;
     for (const oldest of this.#objects.keys()) {
-      if (this.#bytes <= BYTES_MAX) break;
+      if (this.#bytes <= this.#bytesMax) break;
       this.#forget(oldest);
     }
   }

@@ -8,7 +8,7 @@ import type { CheckpointStore, ObjectStore } from "../commit/ports.js";
 import { Publisher } from "../commit/publisher.js";
 import { referencedKeys, standingOf } from "../commit/publisher-state.js";
 import { RecentObjects } from "../commit/recent-objects.js";
-import type { Pipeline, PipelineDefinition } from "../define/definition.js";
+import { type Pipeline, type PipelineDefinition, takesBronze } from "../define/definition.js";
 import { definitionHash as hashOf } from "../define/json.js";
 import { compileStream, type StreamProgram } from "../engine/program.js";
 import { MillpondError } from "../errors.js";
@@ -38,7 +38,10 @@ import {
 import { startWorkers } from "./workers.js";
 
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
-const SINK_STEP_BYTES = 128 * 1024 * 1024;
+const SINK_STEP_BYTES = 64 * 1024 * 1024;
+
+/** Outboxes kept in memory beside what DuckDB needs to write bronze: together under 512 MB. */
+const RECENT_BYTES_WITH_BRONZE = 32 * 1024 * 1024;
 
 export interface RunOptions {
   readonly pipeline: Pipeline;
@@ -182,7 +185,10 @@ class Run {
       ]),
     );
     this.checkpoints = place.checkpoints;
-    this.objects = new RecentObjects(place.objects);
+    const hasBronze = this.definition.sinks.some(takesBronze);
+    this.objects = hasBronze
+      ? new RecentObjects(place.objects, RECENT_BYTES_WITH_BRONZE)
+      : new RecentObjects(place.objects);
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
       objects: this.objects,
@@ -257,8 +263,7 @@ class Run {
   private async publish(flush: boolean): Promise<void> {
     this.report("publishing");
     await this.round(() => flush);
-    // Until the accounting is in them, too.
-    await this.takeSinks(true);
+    await this.takeSinks();
     await this.round(() => flush);
   }
 
@@ -267,9 +272,9 @@ class Run {
     await this.publisher.round({ partitions, flush, sinksTookUpTo: this.sinksTookUpTo });
   }
 
-  private async takeSinks(stayOpen = this.sinks.stayOpen): Promise<void> {
+  private async takeSinks(): Promise<void> {
     const down: DownSinks = new Map();
-    await applySinks({ ...this.sinks, stayOpen }, this.publisher, down);
+    await applySinks(this.sinks, this.publisher, down);
     for (const error of down.values()) throw error;
     this.sinksTookUpTo = this.publisher.state.sequence;
   }

@@ -69,9 +69,7 @@ class DuckdbFile implements DuckdbSink {
     this.#layouts = new Map(options.layouts.map((layout) => [layout.name, layout]));
   }
 
-  /** When it is open already, nobody else has written since. */
   async open(): Promise<number> {
-    if (this.#opened !== null) return this.#sequence;
     const { file } = this.#options;
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);

@@ -99,9 +99,7 @@ export class ProcessorFleet {
     if (world.strikes("two invocations on one partition")) this.#abandon();
     if (world.strikes("rebalance to an older offset")) this.#rebalance();
     if (world.strikes("retention cut what was read")) this.#retain();
-    if (world.strikes("retention removed unread records")) {
-      world.random.pick(this.#options.feeds).removeUnread(world.random);
-    }
+    if (world.strikes("retention removed unread records")) this.#removeUnread();
     if (world.strikes("compaction took what was read")) {
       world.random.pick(this.#options.feeds).compact(world.random);
     }
@@ -312,6 +310,19 @@ export class ProcessorFleet {
     feed.floor = Math.max(feed.floor, random.below(feed.acknowledged + 1));
     feed.position = Math.max(feed.position, feed.floor);
     feed.retryTo = null;
+  }
+
+  /** Whoever still has such records comes too late with them if others begin behind them. */
+  #removeUnread(): void {
+    const { random } = this.#options.world;
+    const feed = random.pick(this.#options.feeds);
+    feed.removeUnread(random);
+    for (const { environment, deliveries } of this.#invocations) {
+      const hasRemoved = deliveries.some((delivery) => {
+        return delivery.feed === feed && delivery.from < feed.floor;
+      });
+      if (hasRemoved) environment.expected.add("INPUT");
+    }
   }
 
   /** New environments take over; the old ones finish what they have. */
