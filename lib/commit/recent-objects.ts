@@ -8,7 +8,7 @@ import type { ObjectStore } from "./ports.js";
 const BYTES_MAX = 64 * 1024 * 1024;
 
 /**
- * Remembers the last objects, at most `bytesMax` (64 MiB) of them.
+ * Remembers the last objects, at most `bytesMax` of them, 64 MiB by default.
  *
  * @example const objects = new RecentObjects(new FileObjectStore(dir));
  */

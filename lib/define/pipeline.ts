@@ -153,6 +153,12 @@ function checkSinks(
   if (!Array.isArray(sinks) || sinks.some((sink) => typeof sink?.kind !== "string")) {
     throw new DefinitionError("the sinks are no list of sinks; give one, like [lake(), duckdb()]");
   }
+  for (const kind of ["lake", "duckdb"]) {
+    if (sinks.filter((sink) => sink.kind === kind).length < 2) continue;
+    throw new DefinitionError(
+      `there are two sinks ${kind}(), which would be one place; give one, with the tables of both`,
+    );
+  }
   for (const sink of sinks) {
     for (const table of sink.tables ?? []) {
       if (tables.includes(table)) continue;

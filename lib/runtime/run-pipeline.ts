@@ -40,7 +40,10 @@ import { startWorkers } from "./workers.js";
 /** Sinks take publications in steps of about this many staged bytes; the rest waits on disk. */
 const SINK_STEP_BYTES = 64 * 1024 * 1024;
 
-/** Outboxes kept in memory beside what DuckDB needs to write bronze: together under 512 MB. */
+/**
+ * Outboxes kept in memory beside what DuckDB needs to write bronze, so that a local run stays under
+ * 512 MB: measured, five million events (docs/performance.md).
+ */
 const RECENT_BYTES_WITH_BRONZE = 32 * 1024 * 1024;
 
 export interface RunOptions {
@@ -186,9 +189,8 @@ class Run {
     );
     this.checkpoints = place.checkpoints;
     const hasBronze = this.definition.sinks.some(takesBronze);
-    this.objects = hasBronze
-      ? new RecentObjects(place.objects, RECENT_BYTES_WITH_BRONZE)
-      : new RecentObjects(place.objects);
+    const bytesMax = hasBronze ? RECENT_BYTES_WITH_BRONZE : undefined;
+    this.objects = new RecentObjects(place.objects, bytesMax);
     this.publisher = new Publisher({
       checkpoints: this.checkpoints,
       objects: this.objects,

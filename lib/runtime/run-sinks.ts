@@ -133,12 +133,12 @@ function fileSinks(
     stayOpen: false,
     remote: [],
     async complete({ accounting }) {
-      let counts = new Map<string, number>();
+      const counts = new Map<string, number>();
       if (accounting === null) return counts;
       for (const database of databases) {
         await withSink(database, async () => {
           await database.setAccounting({ rows: accounting });
-          counts = await database.rowCounts();
+          for (const [table, rows] of await database.rowCounts()) counts.set(table, rows);
         });
       }
       return counts;

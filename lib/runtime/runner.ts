@@ -13,7 +13,7 @@ const OPEN_PARTITIONS_MAX = 16;
 export const TURN_MS = 1_000;
 /**
  * The first slices are small, and grow up to the batch size: code that has seen whole small ones is
- * compiled once and right, before it meets 10,000 records.
+ * compiled once and right, before it meets long ones. Each worker has code of its own to compile.
  */
 const FIRST_SLICE_RECORDS = 100;
 const SLICE_GROWTH = 1.3;

@@ -27,9 +27,13 @@ interface Opened {
   readonly connection: DuckDBConnection;
 }
 
+const OUT_OF_MEMORY = /Out of Memory Error/;
+const CLOSED = Symbol("closed");
+
 export class Database {
   readonly #options: DatabaseOptions;
-  #opened: Promise<Opened> | null = null;
+  /** Null until it is used. */
+  #opened: Promise<Opened> | typeof CLOSED | null = null;
 
   private constructor(options: DatabaseOptions) {
     this.#options = options;
@@ -86,15 +90,29 @@ export class Database {
     return BatchAppender.open(connection, table, columns, explain);
   }
 
+  /** For good: what comes after it fails. */
   async close(): Promise<void> {
-    const opened = await this.#opened?.catch(() => null);
-    this.#opened = null;
-    opened?.connection.closeSync();
-    opened?.instance.closeSync();
+    const opening = this.#opened;
+    this.#opened = CLOSED;
+    if (opening === null || opening === CLOSED) return;
+    const opened = await opening.catch(() => null);
+    try {
+      opened?.connection.closeSync();
+    } finally {
+      opened?.instance.closeSync();
+    }
   }
 
   #open(): Promise<Opened> {
-    this.#opened ??= openDatabase(this.#options);
+    if (this.#opened === CLOSED) {
+      const { path } = this.#options;
+      throw new MillpondError("INVARIANT", `DuckDB ${path} is closed. This is a bug in Millpond.`);
+    }
+    this.#opened ??= openDatabase(this.#options).catch((error) => {
+      // The next one may have more luck.
+      if (this.#opened !== CLOSED) this.#opened = null;
+      throw error;
+    });
     return this.#opened;
   }
 }
@@ -112,12 +130,22 @@ async function openDatabase(options: DatabaseOptions): Promise<Opened> {
         ? {}
         : { extension_directory: options.extensionDirectory }),
     });
-    const connection = await instance.connect();
-    await connection.run("SET TimeZone = 'UTC'");
-    return { instance, connection };
+    try {
+      const connection = await instance.connect();
+      await connection.run("SET TimeZone = 'UTC'");
+      return { instance, connection };
+    } catch (error) {
+      instance.closeSync();
+      throw error;
+    }
   } catch (error) {
     throw databaseError(options.path, error);
   }
+}
+
+/** What was asked for does not fit DuckDB's memory, not even with what it may spill. */
+export function isOutOfMemory(error: unknown): boolean {
+  return error instanceof MillpondError && OUT_OF_MEMORY.test(error.message);
 }
 
 function databaseError(path: string, error: unknown): MillpondError {
@@ -136,6 +164,12 @@ function explain(detail: string): [ErrorCode, string] {
   }
   if (/No space left|ENOSPC|max_temp_directory_size/i.test(detail)) {
     return ["STORAGE", "The disk is full: free some space and run again; nothing is damaged."];
+  }
+  if (OUT_OF_MEMORY.test(detail)) {
+    return [
+      "STORAGE",
+      "Records are too large to be written together: give a smaller --batch-size.",
+    ];
   }
   if (/not a valid DuckDB database|serialization|Cannot open file/i.test(detail)) {
     return ["OUTPUT", "Give another output directory, or move the file away."];

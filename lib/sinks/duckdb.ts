@@ -6,6 +6,7 @@
  */
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
 import { makeDirectory } from "../stores/make-directory.js";
@@ -45,6 +46,8 @@ interface Pass {
   readonly commits: Map<number, number>;
 }
 
+/** As long as readers wait for a writer. */
+const READERS_MS = 5_000;
 /** DuckDB makes a file by writing three headers of 4,096 bytes; before that it holds nothing. */
 const NEW_FILE_BYTES = 3 * 4096;
 
@@ -57,12 +60,34 @@ async function removeUnfinished(file: string): Promise<void> {
   if (start.length === 0 || isDuckdb) await fs.rm(file);
 }
 
+const exists = (file: string) =>
+  fs.access(file).then(
+    () => true,
+    () => false,
+  );
+
+/** A reader holds the file for a query; who holds it for longer is told of. */
+async function openOnceFree(file: string): Promise<Database> {
+  const until = performance.now() + READERS_MS;
+  for (;;) {
+    try {
+      return await Database.open({ path: file, tempDir: `${file}.tmp` });
+    } catch (error) {
+      const isHeld = error instanceof MillpondError && error.code === "CONFLICT";
+      if (!isHeld || performance.now() > until) throw error;
+      await setTimeout(100);
+    }
+  }
+}
+
 class DuckdbFile implements DuckdbSink {
   readonly name = "duckdb";
   readonly #options: DuckdbOptions;
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   #opened: Database | null = null;
   #sequence = 0;
+  /** It was made just now, and holds nothing yet. */
+  #isUnused = false;
 
   constructor(options: DuckdbOptions) {
     this.#options = options;
@@ -73,7 +98,8 @@ class DuckdbFile implements DuckdbSink {
     const { file } = this.#options;
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
-    const database = await Database.open({ path: file, tempDir: `${file}.tmp` });
+    this.#isUnused = !(await exists(file));
+    const database = await openOnceFree(file);
     this.#opened = database;
     try {
       await database.transaction(() => this.#claim(database));
@@ -87,6 +113,7 @@ class DuckdbFile implements DuckdbSink {
 
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
     const database = this.#database();
+    this.#isUnused = false;
     await database.transaction(async () => {
       const pass: Pass = { direct: new Map(), staged: new Map(), commits: new Map() };
       const appenders = () => [...pass.direct.values(), ...pass.staged.values()];
@@ -108,6 +135,7 @@ class DuckdbFile implements DuckdbSink {
 
   async setAccounting(accounting: Accounting): Promise<void> {
     const database = this.#database();
+    this.#isUnused = false;
     await database.transaction(async () => {
       await writeAccounting(database, accounting);
       // A run that is killed leaves newer rows beside it.
@@ -127,8 +155,14 @@ class DuckdbFile implements DuckdbSink {
   }
 
   async close(): Promise<void> {
-    await this.#opened?.close();
+    const opened = this.#opened;
     this.#opened = null;
+    await opened?.close();
+    // Whoever was refused leaves no empty tables that hide what the lake has.
+    if (opened === null || !this.#isUnused) return;
+    for (const left of [this.#options.file, `${this.#options.file}.wal`]) {
+      await fs.rm(left, { force: true });
+    }
   }
 
   #database(): Database {

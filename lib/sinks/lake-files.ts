@@ -97,9 +97,10 @@ export class RowStage {
     this.#appender?.discard();
     this.#appender = null;
     this.#files = [];
+    const isEmpty = this.rowCount === 0;
     this.rowCount = 0;
     this.byteCount = 0;
-    await this.#database.run(`DROP TABLE IF EXISTS ${this.#stage()}`);
+    if (!isEmpty) await this.#database.run(`DROP TABLE IF EXISTS ${this.#stage()}`);
   }
 
   async #open(): Promise<BatchAppender> {

@@ -12,7 +12,7 @@ import { makeDirectory } from "../stores/make-directory.js";
 import { type Action, type AddFile, type MetaData, PROTOCOL } from "./delta-log.js";
 import { deltaSchema, PARTITION_COLUMN } from "./delta-schema.js";
 import { DeltaTable } from "./delta-table.js";
-import { Database } from "./duckdb-database.js";
+import { Database, isOutOfMemory } from "./duckdb-database.js";
 import { mergeFiles, RowStage, storedPath, writtenAt } from "./lake-files.js";
 import { type LakeStorage, LocalLakeStorage } from "./lake-storage.js";
 import { revisionColumns } from "./layouts.js";
@@ -93,6 +93,8 @@ class Lake implements LakeSink {
   readonly #retentionMs: number;
   #database: Database | null = null;
   #tables = new Map<string, LakeTable>();
+  /** Tables whose rows are so long that files cannot be merged in DuckDB's memory: they stay. */
+  readonly #tooWide = new Set<string>();
 
   constructor(options: LakeOptions) {
     this.#options = options;
@@ -174,8 +176,9 @@ class Lake implements LakeSink {
 
   async close(): Promise<void> {
     this.#tables = new Map();
-    await this.#database?.close();
+    const database = this.#database;
     this.#database = null;
+    await database?.close();
     await fs.rm(this.#storage.tempDir, { recursive: true, force: true });
   }
 
@@ -268,16 +271,18 @@ class Lake implements LakeSink {
 
   async #compactTable({ layout, delta }: LakeTable): Promise<void> {
     const merges: Action[] = [];
+    if (this.#tooWide.has(delta.name)) return;
     for (const inputs of smallFileGroups(delta.snapshot.files.values())) {
       const columns = revisionColumns(layout);
-      const merged = await mergeFiles(
-        delta.name,
-        columns,
-        inputs,
-        this.#openDatabase(),
-        this.#storage,
-      );
-      merges.push({ add: merged }, ...inputs.map((file) => ({ remove: removal(file) })));
+      const database = this.#openDatabase();
+      try {
+        const merged = await mergeFiles(delta.name, columns, inputs, database, this.#storage);
+        merges.push({ add: merged }, ...inputs.map((file) => ({ remove: removal(file) })));
+      } catch (error) {
+        if (!isOutOfMemory(error)) throw error;
+        this.#tooWide.add(delta.name);
+        break;
+      }
     }
     if (merges.length === 0) return;
     await delta.commit("OPTIMIZE", ({ files }) =>

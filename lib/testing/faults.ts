@@ -1,7 +1,7 @@
 /** What can go wrong in a simulated run, how often, and how often it did. */
 import type { Random } from "../sources/simulate/random.js";
 
-/** Every kind of fault, by the words that reports use. */
+/** Kinds of fault that any schedule may have, by the words that reports use. */
 export const FAULT_KINDS = [
   "store call failed",
   "store down for a while",
@@ -43,8 +43,8 @@ export const FAULT_KINDS = [
   "object removed once ingested",
 ] as const;
 
-/** Only in schedules that ask for it: what was never read is in no result, so the truth is another. */
-export const LOSS_KINDS = ["retention removed unread records"] as const;
+/** Only in schedules that ask for it: what was never read is in no result, the truth is another. */
+export const LOSS_KIND = "retention removed unread records" as const;
 
 /** What nobody draws: it comes of the others, and is counted when it does. */
 export const SEEN_KINDS = [
@@ -56,7 +56,7 @@ export const SEEN_KINDS = [
   "sink gave way to another",
 ] as const;
 
-export type DrawnKind = (typeof FAULT_KINDS)[number] | (typeof LOSS_KINDS)[number];
+export type DrawnKind = (typeof FAULT_KINDS)[number] | typeof LOSS_KIND;
 export type FaultKind = DrawnKind | (typeof SEEN_KINDS)[number];
 
 export type FaultCounts = Map<FaultKind, number>;
@@ -121,7 +121,7 @@ export function swarmOdds(random: Random): FaultOdds {
 
 /** The same, and records that nobody has read may be gone. */
 export function withLosses(odds: FaultOdds): FaultOdds {
-  return new Map([...odds, ...LOSS_KINDS.map((kind) => [kind, USUAL_ODDS[kind]] as const)]);
+  return new Map([...odds, [LOSS_KIND, USUAL_ODDS[LOSS_KIND]]]);
 }
 
 export function countFault(counts: FaultCounts, kind: FaultKind): void {

@@ -12,7 +12,7 @@ import { Violation } from "./faults.js";
 import { failureOf, unexplained } from "./judge.js";
 import { INCOMING_BUCKET, IncomingBucket, type IncomingObject } from "./simulated-objects.js";
 import type { SimulatedStores } from "./simulated-stores.js";
-import type { SimulatedProcess, World } from "./world.js";
+import type { Interruption, SimulatedProcess, World } from "./world.js";
 
 const INVOCATIONS_MAX = 4;
 const REMAINING_MS = 60_000;
@@ -118,12 +118,13 @@ export class IngestFleet {
     if (world.strikes("changed definition deployed")) await this.#deliverToChanged();
   }
 
-  /** It was killed, or others are told of its objects meanwhile. Not so if it is none of these. */
-  interrupted(process: SimulatedProcess, how: "killed" | "held"): void {
+  /** Others are told of its objects meanwhile; false for a process that is no ingest. */
+  interrupted(process: SimulatedProcess, how: Interruption["how"]): boolean {
     const environment = this.#environments.find((own) => own.process === process);
-    if (environment === undefined) return;
+    if (environment === undefined) return false;
     if (how === "killed") this.#kill(environment);
     else for (const { notices } of environment.invocations) this.#showAgain(notices);
+    return true;
   }
 
   /** New environments take over; the old ones finish what they have. */

@@ -123,7 +123,7 @@ export class ProtocolMonitor implements StoreMonitor {
     passes.push({ from, to: next.nextOffset, records });
   }
 
-  /** Indices of the records that no commit counted: what it counts are the last ones that it passes. */
+  /** Indices of the records that no commit counted: it counts the last ones that it passes. */
   passedOver(id: string, records: readonly { readonly offset: number }[]): number[] {
     return (this.#passes.get(id) ?? []).flatMap((pass) => {
       const all = [...records.keys()].filter(

@@ -8,11 +8,11 @@ import { makeProcessor, type ProcessorHandler } from "../handlers/processor.js";
 import type { PartitionBounds } from "../runtime/partition-writer.js";
 import type { LoadedReferences } from "../runtime/references.js";
 import { partitionId } from "../runtime/runner.js";
-import { countFault, Violation } from "./faults.js";
+import { countFault, LOSS_KIND, Violation } from "./faults.js";
 import { type Failure, failureOf, unexplained } from "./judge.js";
 import type { SimulatedStores } from "./simulated-stores.js";
 import { type Delivery, kafkaEvent, type PartitionFeed } from "./simulated-topic.js";
-import type { SimulatedProcess, World } from "./world.js";
+import type { Interruption, SimulatedProcess, World } from "./world.js";
 
 const INVOCATIONS_MAX = 6;
 const REMAINING_MS = 60_000;
@@ -35,6 +35,8 @@ interface Invocation {
   isAbandoned: boolean;
   /** Codes that it has to fail with; none for records that are to be taken. */
   readonly mustFail: readonly string[];
+  /** Codes that it may fail with. */
+  readonly mayFail: Set<string>;
 }
 
 export interface FleetOptions {
@@ -99,7 +101,7 @@ export class ProcessorFleet {
     if (world.strikes("two invocations on one partition")) this.#abandon();
     if (world.strikes("rebalance to an older offset")) this.#rebalance();
     if (world.strikes("retention cut what was read")) this.#retain();
-    if (world.strikes("retention removed unread records")) this.#removeUnread();
+    if (world.mayStrike(LOSS_KIND)) this.#removeUnread();
     if (world.strikes("compaction took what was read")) {
       world.random.pick(this.#options.feeds).compact(world.random);
     }
@@ -122,11 +124,13 @@ export class ProcessorFleet {
     for (const { process } of this.#environments) process.isFrozen = false;
   }
 
-  /** It was killed, or its poller no longer waits for it. Not so if it is none of these. */
-  interrupted(process: SimulatedProcess, how: "killed" | "held"): void {
+  /** Its poller no longer waits for it; false for a process that is no processor. */
+  interrupted(process: SimulatedProcess, how: Interruption["how"]): boolean {
     const environment = this.#environments.find((own) => own.process === process);
+    if (environment === undefined) return false;
     if (how === "killed") this.#kill(environment);
-    else for (const invocation of environment?.invocations ?? []) this.#giveUpOn(invocation);
+    else for (const invocation of environment.invocations) this.#giveUpOn(invocation);
+    return true;
   }
 
   /** Delivers everything there is once more. */
@@ -171,7 +175,8 @@ export class ProcessorFleet {
     mustFail: readonly string[],
   ): Promise<void> {
     const { world } = this.#options;
-    const invocation: Invocation = { environment, deliveries, isAbandoned: false, mustFail };
+    const mayFail = new Set(mustFail);
+    const invocation = { environment, deliveries, isAbandoned: false, mustFail, mayFail };
     this.#invocations.add(invocation);
     environment.invocations.add(invocation);
     for (const code of mustFail) environment.expected.add(code);
@@ -243,7 +248,10 @@ export class ProcessorFleet {
   }
 
   #judge(invocation: Invocation, failures: readonly Failure[]): void {
-    const { process, expected } = invocation.environment;
+    const { process, invocations } = invocation.environment;
+    // What is logged may be another one's at work here.
+    const all = [invocation, ...invocations].flatMap(({ mayFail }) => [...mayFail]);
+    const expected = new Set([...invocation.environment.expected, ...all]);
     for (const failure of failures) {
       const violation = unexplained(process.name, failure, expected);
       if (violation !== null) this.violation ??= violation;
@@ -314,14 +322,15 @@ export class ProcessorFleet {
 
   /** Whoever still has such records comes too late with them if others begin behind them. */
   #removeUnread(): void {
-    const { random } = this.#options.world;
+    const { random, faults } = this.#options.world;
     const feed = random.pick(this.#options.feeds);
-    feed.removeUnread(random);
-    for (const { environment, deliveries } of this.#invocations) {
+    if (!feed.removeUnread(random)) return;
+    countFault(faults, LOSS_KIND);
+    for (const { deliveries, mayFail } of this.#invocations) {
       const hasRemoved = deliveries.some((delivery) => {
         return delivery.feed === feed && delivery.from < feed.floor;
       });
-      if (hasRemoved) environment.expected.add("INPUT");
+      if (hasRemoved) mayFail.add("INPUT");
     }
   }
 

@@ -88,7 +88,7 @@ export interface ScheduleResult {
   readonly accounting: readonly AccountingRow[];
   /** Keys of the objects that were taken in, in the order of their records. */
   readonly ingested: readonly string[];
-  /** Offsets of the records that were gone before anyone read them, by partition. */
+  /** Offsets of the records that were gone before anyone read them, by `feedName`. */
   readonly unread: ReadonlyMap<string, readonly number[]>;
   /** Counted events that came after `reviseFor`: those are in no row. */
   readonly beyondReviseEvents: number;
@@ -237,11 +237,12 @@ class Schedule {
     const last = this.#monitor.published?.sequence;
     this.#check(through === null || through === last, "publishing waited for a server");
     const { own, servers } = this.#results;
-    const tables = [...own, ...servers].map((store) => store.tables());
-    // Not every time: it takes as long as all the rest.
     const simulatedMs = world.nowMs - world.startMs;
-    if (world.random.unit() < 0.1) await this.#publishNothing();
-    if (world.random.unit() < 0.15) await this.#sweep();
+    // Not every time: it takes as long as all the rest.
+    const isInterrupted = world.interruption !== null;
+    if (world.random.unit() < 0.1 || isInterrupted) await this.#publishNothing();
+    if (world.random.unit() < 0.15 || isInterrupted) await this.#sweep();
+    const tables = [...own, ...servers].map((store) => store.tables());
     const [first, ...others] = tables;
     for (const other of others) {
       this.#check(isDeepStrictEqual(other, first), "two sinks differ");
@@ -301,10 +302,13 @@ class Schedule {
   async #seeToInterrupted(): Promise<void> {
     const { interrupted, interruption } = this.#world;
     if (interrupted === null || interruption === null) return;
+    const { how } = interruption;
     this.#world.interrupted = null;
-    this.#processors.interrupted(interrupted, interruption.how);
-    this.#ingests.interrupted(interrupted, interruption.how);
-    await this.#sinks.interrupted(interrupted, interruption.how);
+    const isKnown =
+      this.#processors.interrupted(interrupted, how) ||
+      this.#ingests.interrupted(interrupted, how) ||
+      (await this.#sinks.interrupted(interrupted, how));
+    this.#check(isKnown, `${interrupted.name} is nobody's`);
     if (interruption.how === "held") this.#held = interrupted;
   }
 
@@ -394,14 +398,14 @@ class Schedule {
     this.#check(before === this.#monitor.published?.sequence, "a second flush published again");
   }
 
-  /** What no commit counted is gone from the broker: nothing else may be passed over. */
+  /** What no commit counted went before anyone answered for it: nothing else is passed over. */
   #unread(): Map<string, readonly number[]> {
     const unread = new Map<string, readonly number[]>();
     const { name: pipeline } = this.#prepared.runtime.definition;
-    for (const { name, log, floor } of this.#feeds) {
+    for (const { name, log, removedUnread } of this.#feeds) {
       const id = partitionId(pipeline, log.topic, log.partition);
       const passed = this.#monitor.passedOver(id, log.records);
-      const isGone = passed.every((index) => index < floor);
+      const isGone = passed.every((index) => removedUnread.has(index));
       this.#check(isGone, `${name}: records were passed over that were there`);
       if (passed.length > 0)
         unread.set(
@@ -414,17 +418,21 @@ class Schedule {
 
   /** What crashed commits left is found, and nothing else is touched (the monitor sees to that). */
   async #sweep(): Promise<void> {
-    // Whoever is stopped in the first sweep may leave something for the second.
-    for (let round = this.#world.interruption === null ? 1 : 0; round < 2; round++) {
-      this.#world.nowMs += 3 * HOUR_MS;
-      await this.#sinks.wake("tick");
-      await this.#untilDone();
-    }
+    const { calls, interruption } = this.#world;
+    await this.#sweepOnce();
+    // Whoever is stopped in it may leave something for the next one.
+    if (interruption !== null && interruption.call > calls) await this.#sweepOnce();
     for (const key of this.#stores.objects.keys()) {
       if (this.#monitor.isNamed(key)) continue;
       const decided = this.#decidedNumber(key);
       this.#check(numberInKey(key) > decided, `${key} is garbage, but was not swept`);
     }
+  }
+
+  async #sweepOnce(): Promise<void> {
+    this.#world.nowMs += 3 * HOUR_MS;
+    await this.#sinks.wake("tick");
+    await this.#untilDone();
   }
 
   /** Objects up to this number belong to decided commits; later ones may be on their way. */

@@ -41,6 +41,10 @@ function envelopeRecord(log: SimulatedLog, { offset, timestampMs, value, key }: 
   };
 }
 
+/** As Lambda calls a partition. */
+export const feedName = ({ topic, partition }: Pick<SimulatedLog, "topic" | "partition">) =>
+  `${topic}-${partition}`;
+
 /** A log made ready, once, for many runs. */
 export class PreparedLog {
   readonly log: SimulatedLog;
@@ -65,6 +69,8 @@ export class PartitionFeed {
   position = 0;
   /** Records before it are gone from the broker. */
   floor = 0;
+  /** Indices of records that went before anyone had answered for them: they may be in no result. */
+  readonly removedUnread = new Set<number>();
   /** Records before it were acknowledged once. */
   acknowledged = 0;
   isBusy = false;
@@ -75,7 +81,7 @@ export class PartitionFeed {
 
   constructor({ log, envelopes }: PreparedLog) {
     this.log = log;
-    this.name = `${log.topic}-${log.partition}`;
+    this.name = feedName(log);
     this.#envelopes = envelopes;
   }
 
@@ -86,7 +92,8 @@ export class PartitionFeed {
   /** The next records, so many at most. */
   take(recordsMax: number, random: Random): Delivery {
     const { retryTo } = this;
-    let from = Math.max(this.position, this.floor);
+    // What the poller holds it delivers again, wherever the broker's log begins by now.
+    let from = retryTo === null ? Math.max(this.position, this.floor) : this.position;
     while (this.#compacted.has(from)) from++;
     const size = 1 + random.below(recordsMax);
     const to = Math.min(this.log.records.length, retryTo ?? from + size);
@@ -113,13 +120,20 @@ export class PartitionFeed {
     }
   }
 
-  /** Retention takes records, whether anyone has read them or not. The last one always stays. */
-  removeUnread(random: Random): void {
+  /**
+   * Retention takes records, whether anyone has read them or not; false when there are none to take.
+   * The last one always stays.
+   */
+  removeUnread(random: Random): boolean {
     const from = Math.max(this.position, this.floor);
     const unread = this.log.records.length - 1 - from;
-    if (unread <= 0) return;
+    if (unread <= 0) return false;
     this.floor = from + 1 + random.below(unread);
-    this.retryTo = null;
+    for (let index = Math.max(from, this.acknowledged); index < this.floor; index++) {
+      this.removedUnread.add(index);
+    }
+    if (random.unit() < 0.5) this.retryTo = null;
+    return true;
   }
 
   /** Records that never were in this log, as those of a topic made anew: other and younger ones. */

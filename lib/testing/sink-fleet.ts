@@ -10,7 +10,7 @@ import { type RoundsReport, SinkRounds } from "../runtime/sink-rounds.js";
 import { countFault, Violation } from "./faults.js";
 import { failureOf, unexplained } from "./judge.js";
 import type { SimulatedStores } from "./simulated-stores.js";
-import type { SimulatedProcess, World } from "./world.js";
+import type { Interruption, SimulatedProcess, World } from "./world.js";
 
 const ENVIRONMENTS_MAX = 3;
 const REMAINING_MS = 600_000;
@@ -119,12 +119,13 @@ export class SinkFleet {
     }
   }
 
-  /** It was killed, or is held up: another one is woken. Not so if it is none of these. */
-  async interrupted(process: SimulatedProcess, how: "killed" | "held"): Promise<void> {
+  /** Another one is woken; false for a process that is no sink. */
+  async interrupted(process: SimulatedProcess, how: Interruption["how"]): Promise<boolean> {
     const environment = this.#environments.find((own) => own.process === process);
-    if (environment === undefined) return;
+    if (environment === undefined) return false;
     if (how === "killed") this.#kill(environment);
     await this.wake("flush");
+    return true;
   }
 
   calm(): void {

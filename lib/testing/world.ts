@@ -70,14 +70,16 @@ interface Call {
   fromStep: number;
   isApplied: boolean;
   reply: unknown;
+  /** What it failed with, where the process was interrupted before it heard of it. */
+  error?: unknown;
 }
 
 /** At one call of a run its process is stopped: killed, or held up until others are through. */
 export interface Interruption {
-  /** Its number; a run's first call is 1. */
+  /** Its number; a run's first call is 1. With 0 it is none. */
   readonly call: number;
-  /** With `after` it is applied, and the process does not hear of it. */
-  readonly when: "before" | "after";
+  /** The process does not hear of it. `late`: a write is applied once the process is dead. */
+  readonly when: "before" | "late" | "after";
   readonly how: "killed" | "held";
 }
 
@@ -132,10 +134,15 @@ export class World {
 
   /** Whether a fault happens here and now; counted if so. */
   strikes(kind: DrawnKind): boolean {
+    const strikes = this.mayStrike(kind);
+    if (strikes) countFault(this.faults, kind);
+    return strikes;
+  }
+
+  /** The same, for who counts it himself once it has happened. */
+  mayStrike(kind: DrawnKind): boolean {
     const odds = this.odds.get(kind);
-    if (odds === undefined || this.random.unit() >= odds) return false;
-    countFault(this.faults, kind);
-    return true;
+    return odds !== undefined && this.random.unit() < odds;
   }
 
   /** From here on nothing fails any more; what was stalled goes on. */
@@ -161,9 +168,15 @@ export class World {
     process.isAlive = false;
     const own = this.#calls.filter((call) => call.process === process);
     this.#calls = this.#calls.filter((call) => call.process !== process);
-    for (const { isWrite, isApplied, what, apply } of own) {
-      if (isWrite && !isApplied && this.random.unit() < 0.3) this.#late.push({ what, apply });
+    for (const { number, isWrite, isApplied, what, apply } of own) {
+      if (isWrite && !isApplied && this.#arrivesLate(number)) this.#late.push({ what, apply });
     }
+  }
+
+  #arrivesLate(number: number): boolean {
+    const { interruption } = this;
+    if (interruption === null) return this.random.unit() < 0.3;
+    return interruption.call === number && interruption.when === "late";
   }
 
   /** What a process sees as the time. */
@@ -177,6 +190,7 @@ export class World {
       if (!process.isAlive) return;
       const number = ++this.calls;
       this.#interrupt(process, number, "before");
+      this.#interrupt(process, number, "late");
       const fromStep = this.strikes("call stalled")
         ? this.steps + 1 + this.random.below(STALL_STEPS_MAX)
         : 0;
@@ -240,6 +254,7 @@ export class World {
   async #advance(call: Call): Promise<void> {
     this.nowMs += this.random.unit() * LATENCY_MS_MAX;
     if (call.isApplied) return this.#answer(call, () => call.resolve(call.reply), "reply");
+    if (call.error !== undefined) return this.#answer(call, () => call.reject(call.error), "fails");
     const isDown = this.steps < this.#downUntilStep;
     if (!isDown && this.strikes("store down for a while")) {
       this.#downUntilStep = this.steps + this.random.below(DOWN_STEPS_MAX);
@@ -255,6 +270,10 @@ export class World {
       call.reply = await call.apply();
     } catch (error) {
       if (error instanceof Violation) throw error;
+      if (this.#interrupt(call.process, call.number, "after")) {
+        call.error = error;
+        return;
+      }
       return this.#answer(call, () => call.reject(error), "fails in earnest");
     }
     if (this.#interrupt(call.process, call.number, "after")) {

@@ -4,7 +4,7 @@ import {
   type SimulationCase,
   simulationCase,
 } from "../../lib/testing/schedule.js";
-import { PreparedLog } from "../../lib/testing/simulated-topic.js";
+import { feedName, PreparedLog } from "../../lib/testing/simulated-topic.js";
 import { checkResult as checkAgainst, type Truth, truthOf } from "../../lib/testing/truth.js";
 import { caseOf, START_MS } from "./cases.js";
 
@@ -12,8 +12,8 @@ export interface KnownCase {
   readonly number: number;
   readonly prepared: SimulationCase;
   /**
-   * By the order in which objects came in, for that is the order of their records, and by the records
-   * that were gone before anyone read them.
+   * By the order in which objects came in, for that is the order of their records, and by the
+   * records that were gone before anyone read them.
    */
   readonly truths: Map<string, Truth>;
 }
@@ -47,7 +47,7 @@ export async function checkResult(
 function without(prepared: SimulationCase, unread: ScheduleResult["unread"]): SimulationCase {
   if (unread.size === 0) return prepared;
   const logs = prepared.logs.map(({ log }) => {
-    const gone = new Set(unread.get(`${log.topic}-${log.partition}`));
+    const gone = new Set(unread.get(feedName(log)));
     return new PreparedLog({
       ...log,
       records: log.records.filter(({ offset }) => !gone.has(offset)),

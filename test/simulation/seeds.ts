@@ -10,8 +10,14 @@ export const SEEDS_PER_CASE = 250;
 /** Each so-manieth runs over the real S3 store: it takes twice as long. */
 const SEEDS_PER_S3 = 20;
 
-/** In each so-manieth case records go that nobody has read: what is left has a truth of its own. */
+/**
+ * In each so-manieth case, from the 25th on, records go that nobody has read: each rest has a truth
+ * of its own, which takes longer than the schedules.
+ */
 const CASES_PER_LOSS = 50;
+const FIRST_LOSS_CASE = 25;
+
+const hasLosses = (number: number) => number % CASES_PER_LOSS === FIRST_LOSS_CASE;
 
 export const caseNumber = (seed: number) => Math.floor(seed / SEEDS_PER_CASE);
 
@@ -43,7 +49,13 @@ export function addTally(sum: Tally, more: Tally): void {
 /** Runs seeds in order and keeps the case of the last one. */
 export class SeedRunner {
   tally = emptyTally();
+  readonly #losesAlways: boolean;
   #known: KnownCase | null = null;
+
+  /** With `losses`, records that nobody has read go in every case. */
+  constructor({ losses = false } = {}) {
+    this.#losesAlways = losses;
+  }
 
   async run(seed: number, trace?: (line: string) => void): Promise<ScheduleResult | null> {
     const { tally } = this;
@@ -53,7 +65,7 @@ export class SeedRunner {
       const objects = seed % SEEDS_PER_S3 === 0 ? { objectsOver: s3Objects } : {};
       const result = await runSchedule(known.prepared, {
         seed,
-        losesUnread: known.number % CASES_PER_LOSS === CASES_PER_LOSS / 2,
+        losesUnread: this.#losesAlways || hasLosses(known.number),
         ...objects,
         ...(trace && { trace }),
       });
@@ -84,4 +96,5 @@ export class SeedRunner {
   }
 }
 
-export const replayCommand = (seed: number) => `npm run simulate -- --seed ${seed} --trace`;
+export const replayCommand = (seed: number, losses = false) =>
+  `npm run simulate -- --seed ${seed}${losses ? " --losses" : ""} --trace`;

@@ -1,5 +1,6 @@
 /** A few thousand simulated schedules, seeds that once found something, and that runs repeat. */
 import { expect, test } from "vitest";
+import { LOSS_KIND } from "../../lib/testing/faults.js";
 import { runSchedule } from "../../lib/testing/schedule.js";
 import { checkLakeSchedule } from "./lake.js";
 import { knownCase } from "./oracle.js";
@@ -22,6 +23,7 @@ test(
       expect(runner.tally.failures).toEqual([]);
     }
     expect(runner.tally.faults.size).toBeGreaterThan(30);
+    expect(runner.tally.faults.get(LOSS_KIND)).toBeGreaterThan(0);
   },
   TIMEOUT_MS,
 );
