@@ -166,10 +166,7 @@ function explain(detail: string): [ErrorCode, string] {
     return ["STORAGE", "The disk is full: free some space and run again; nothing is damaged."];
   }
   if (OUT_OF_MEMORY.test(detail)) {
-    return [
-      "STORAGE",
-      "Records are too large to be written together: give a smaller --batch-size.",
-    ];
+    return ["STORAGE", "What was to be written at once is too large; nothing is damaged."];
   }
   if (/not a valid DuckDB database|serialization|Cannot open file/i.test(detail)) {
     return ["OUTPUT", "Give another output directory, or move the file away."];

@@ -121,7 +121,7 @@ export class PartitionFeed {
   }
 
   /**
-   * Retention takes records, whether anyone has read them or not; false when there are none to take.
+   * Retention takes records, whether anyone has read them or not; false when there are none left.
    * The last one always stays.
    */
   removeUnread(random: Random): boolean {

@@ -2,6 +2,7 @@
  * The lake under faults, its compaction and checkpoints, and what `deltalake` makes of it, in a
  * local directory and on S3.
  */
+import { randomBytes } from "node:crypto";
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -9,7 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { type LakeSink, lakeSink } from "../../lib/sinks/lake.js";
 import type { LakeStorage } from "../../lib/sinks/lake-storage.js";
 import { type LakePlace, localPlace, s3Place } from "../contract/lake-places.js";
-import { liveFiles, readLake } from "../contract/sinks-readers.js";
+import { liveFiles, queryPlain, readLake } from "../contract/sinks-readers.js";
 import {
   COUNTS,
   compareRows,
@@ -240,6 +241,25 @@ function describeLake(place: LakePlace): void {
         expect(await dataFiles("select")).toHaveLength(9);
       });
       await expectTables(script);
+    });
+
+    it("leaves files as they are whose rows are too long to be merged in memory", async () => {
+      // Ten megabytes a file, one as Parquet: eight of them are too much for a page in memory.
+      const rows = () =>
+        Array.from({ length: 400 }, (_, i) =>
+          count(i, randomBytes(3_000).toString("hex").repeat(4), i, i),
+        );
+      const script = new Script();
+      for (let n = 0; n < 9; n++) script.add(COUNTS, rows());
+      await withLake(async (sink) => {
+        for (const one of script.publications) await sink.apply(stream([one]), one.sequence);
+      });
+      const table = await tableDir("select");
+      const files = await liveFiles(table);
+      expect(files).toHaveLength(9);
+      const names = files.map((file) => `'${path.join(table, decodeURI(file.path))}'`).join(", ");
+      const sql = `SELECT count(*), sum(length("group")) FROM read_parquet([${names}])`;
+      expect(await queryPlain(":memory:", sql)).toEqual([["3600", String(3_600 * 24_000)]]);
     });
 
     it("keeps replaced files until they are vacuumed", async () => {

@@ -38,5 +38,5 @@ export const READ_LIMITS: ReadLimits = {
   blockBytes: 2 * MIB,
   lineBytesMax: 64 * MIB,
   oversizeKeptBytes: MIB,
-  sliceBytesMax: 32 * MIB,
+  sliceBytesMax: 8 * MIB,
 };

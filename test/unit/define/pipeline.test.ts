@@ -238,6 +238,8 @@ const refused = {
   'the name "late" is the product\'s own': () => pipeline("p", { late: activity }),
   'sink lake lists table "x"': () =>
     pipeline("p", { t: activity }, { sinks: [lake({ tables: ["x"] })] }),
+  "there are two sinks duckdb()": () =>
+    pipeline("p", { t: activity }, { sinks: [duckdb(), lake(), duckdb({ tables: ["t"] })] }),
   'ne compares column "k" with "c", which is none of its values': () =>
     stream("s", {
       schema: { ...time, k: oneOf("a", "b").check((k) => k.ne("c" as never)) },

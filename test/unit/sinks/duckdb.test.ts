@@ -1,4 +1,6 @@
 /** What only the DuckDB sink does: accounting, and whose file it writes to. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import * as fs from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as path from "node:path";
@@ -15,6 +17,16 @@ beforeEach(async () => {
   file = path.join(dir, "results.duckdb");
 });
 afterEach(() => fs.rm(dir, { recursive: true, force: true }));
+
+/** Reads the file, and holds it until its input ends. */
+const HOLD = `
+  const { DuckDBInstance } = require("@duckdb/node-api");
+  DuckDBInstance.create(process.argv[1], { access_mode: "READ_ONLY" }).then((instance) => {
+    process.stdout.write("held");
+    process.stdin.on("end", () => process.exit()).resume();
+    globalThis.instance = instance;
+  });
+`;
 
 const sinkOf = () => duckdbSink({ file, pipeline: "p", layouts: LAYOUTS });
 
@@ -78,5 +90,34 @@ describe("the database file", () => {
     await sink.apply(stream(script.publications), 1);
     await sink.close();
     expect(await queryPlain(file, 'SELECT "group" FROM main."select"')).toEqual([["a"]]);
+  });
+
+  it("goes again if it was made and nothing came, and stays if it was there", async () => {
+    const sink = sinkOf();
+    expect(await sink.open()).toBe(0);
+    await sink.close();
+    expect(await fs.readdir(dir)).toEqual([]);
+    await sink.open();
+    await sink.setAccounting({ rows: [] });
+    await sink.close();
+    await sink.open();
+    await sink.close();
+    expect(await fs.readdir(dir)).toEqual(["results.duckdb"]);
+  });
+
+  it("is waited for while another process reads it", async () => {
+    const sink = sinkOf();
+    await sink.open();
+    await sink.setAccounting({ rows: [] });
+    await sink.close();
+    const reader = spawn(process.execPath, ["-e", HOLD, file], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    await once(reader.stdout, "data");
+    const opened = sink.open();
+    await expect(DuckDBInstance.create(file)).rejects.toThrow(/lock/);
+    reader.stdin.end();
+    expect(await opened).toBe(0);
+    await sink.close();
   });
 });
