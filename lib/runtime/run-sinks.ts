@@ -19,13 +19,16 @@ import type { AccountingRow } from "./accounting.js";
 import type { OutputPaths } from "./output.js";
 import { remoteSink } from "./remote-sinks.js";
 
+/** As long as readers wait for a writer. Whoever tries again anyway need not wait. */
+const READERS_MS = 5_000;
+
 /** Where the results of a pipeline are kept. */
 export interface SinkPlaces {
   readonly lake: LakeStorage;
   /** What the lake is called in messages: a directory or an address. */
   readonly lakeName: string;
   readonly database:
-    | { readonly kind: "file"; readonly file: string }
+    | { readonly kind: "file"; readonly file: string; readonly readersMs?: number }
     /** One file in a bucket, made from the lake. */
     | { readonly kind: "snapshot"; readonly storage: DatabaseStorage };
 }
@@ -62,7 +65,7 @@ export function localPlaces({ lake, database }: OutputPaths): SinkPlaces {
   return {
     lake: new LocalLakeStorage(lake, path.join(lake, "_millpond", "tmp")),
     lakeName: lake,
-    database: { kind: "file", file: database },
+    database: { kind: "file", file: database, readersMs: READERS_MS },
   };
 }
 
@@ -95,7 +98,7 @@ export function makeSinks(
   const { database } = places;
   const own =
     database.kind === "file"
-      ? fileSinks(definition, places, database.file, definitionHash)
+      ? fileSinks(definition, places, database, definitionHash)
       : bucketSinks(definition, places, database.storage, definitionHash);
   const layouts = tableLayouts(definition);
   const remote = definition.sinks.flatMap((node) => {
@@ -114,7 +117,7 @@ export function makeSinks(
 function fileSinks(
   definition: PipelineDefinition,
   places: SinkPlaces,
-  databaseFile: string,
+  { file, readersMs }: Extract<SinkPlaces["database"], { readonly kind: "file" }>,
   definitionHash: string,
 ): RunSinks {
   const layouts = tableLayouts(definition);
@@ -125,7 +128,7 @@ function fileSinks(
     .filter(({ kind }) => kind === "duckdb")
     .map((node) => {
       const kept = chosen(layouts, node);
-      return duckdbSink({ file: databaseFile, pipeline: definition.name, layouts: kept });
+      return duckdbSink({ file, readersMs, pipeline: definition.name, layouts: kept });
     });
   const own = [...lakes, ...databases];
   return {

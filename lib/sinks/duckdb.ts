@@ -20,6 +20,8 @@ export interface DuckdbOptions {
   /** The database file; its directory is made if it is missing. */
   readonly file: string;
   readonly pipeline: string;
+  /** How long a process that reads the file is waited for; not at all by default. */
+  readonly readersMs?: number | undefined;
   /** The tables this database holds; publications for others are passed over. */
   readonly layouts: readonly TableLayout[];
 }
@@ -46,8 +48,6 @@ interface Pass {
   readonly commits: Map<number, number>;
 }
 
-/** As long as readers wait for a writer. */
-const READERS_MS = 5_000;
 /** DuckDB makes a file by writing three headers of 4,096 bytes; before that it holds nothing. */
 const NEW_FILE_BYTES = 3 * 4096;
 
@@ -67,8 +67,8 @@ const exists = (file: string) =>
   );
 
 /** A reader holds the file for a query; who holds it for longer is told of. */
-async function openOnceFree(file: string): Promise<Database> {
-  const until = performance.now() + READERS_MS;
+async function openOnceFree(file: string, readersMs: number): Promise<Database> {
+  const until = performance.now() + readersMs;
   for (;;) {
     try {
       return await Database.open({ path: file, tempDir: `${file}.tmp` });
@@ -99,7 +99,7 @@ class DuckdbFile implements DuckdbSink {
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
     this.#isUnused = !(await exists(file));
-    const database = await openOnceFree(file);
+    const database = await openOnceFree(file, this.#options.readersMs ?? 0);
     this.#opened = database;
     try {
       await database.transaction(() => this.#claim(database));

@@ -28,7 +28,8 @@ const HOLD = `
   });
 `;
 
-const sinkOf = () => duckdbSink({ file, pipeline: "p", layouts: LAYOUTS });
+const sinkOf = (readersMs?: number) =>
+  duckdbSink({ file, readersMs, pipeline: "p", layouts: LAYOUTS });
 
 describe("the accounting table", () => {
   it("has a column for every key, typed by its values, and is replaced as a whole", async () => {
@@ -106,7 +107,7 @@ describe("the database file", () => {
   });
 
   it("is waited for while another process reads it", async () => {
-    const sink = sinkOf();
+    const sink = sinkOf(5_000);
     await sink.open();
     await sink.setAccounting({ rows: [] });
     await sink.close();
