@@ -60,12 +60,6 @@ async function removeUnfinished(file: string): Promise<void> {
   if (start.length === 0 || isDuckdb) await fs.rm(file);
 }
 
-const exists = (file: string) =>
-  fs.access(file).then(
-    () => true,
-    () => false,
-  );
-
 /** A reader holds the file for a query; who holds it for longer is told of. */
 async function openOnceFree(file: string, readersMs: number): Promise<Database> {
   const until = performance.now() + readersMs;
@@ -86,8 +80,6 @@ class DuckdbFile implements DuckdbSink {
   readonly #layouts: ReadonlyMap<string, TableLayout>;
   #opened: Database | null = null;
   #sequence = 0;
-  /** It was made just now, and holds nothing yet. */
-  #isUnused = false;
 
   constructor(options: DuckdbOptions) {
     this.#options = options;
@@ -98,7 +90,6 @@ class DuckdbFile implements DuckdbSink {
     const { file } = this.#options;
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
-    this.#isUnused = !(await exists(file));
     const database = await openOnceFree(file, this.#options.readersMs ?? 0);
     this.#opened = database;
     try {
@@ -113,7 +104,6 @@ class DuckdbFile implements DuckdbSink {
 
   async apply(publications: AsyncIterable<Publication>, lastSequence: number): Promise<void> {
     const database = this.#database();
-    this.#isUnused = false;
     await database.transaction(async () => {
       const pass: Pass = { direct: new Map(), staged: new Map(), commits: new Map() };
       const appenders = () => [...pass.direct.values(), ...pass.staged.values()];
@@ -135,7 +125,6 @@ class DuckdbFile implements DuckdbSink {
 
   async setAccounting(accounting: Accounting): Promise<void> {
     const database = this.#database();
-    this.#isUnused = false;
     await database.transaction(async () => {
       await writeAccounting(database, accounting);
       // A run that is killed leaves newer rows beside it.
@@ -158,11 +147,6 @@ class DuckdbFile implements DuckdbSink {
     const opened = this.#opened;
     this.#opened = null;
     await opened?.close();
-    // Whoever was refused leaves no empty tables that hide what the lake has.
-    if (opened === null || !this.#isUnused) return;
-    for (const left of [this.#options.file, `${this.#options.file}.wal`]) {
-      await fs.rm(left, { force: true });
-    }
   }
 
   #database(): Database {

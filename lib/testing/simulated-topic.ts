@@ -93,7 +93,8 @@ export class PartitionFeed {
   take(recordsMax: number, random: Random): Delivery {
     const { retryTo } = this;
     // What the poller holds it delivers again, wherever the broker's log begins by now.
-    let from = retryTo === null ? Math.max(this.position, this.floor) : this.position;
+    if (retryTo === null) this.position = Math.max(this.position, this.floor);
+    let from = this.position;
     while (this.#compacted.has(from)) from++;
     const size = 1 + random.below(recordsMax);
     const to = Math.min(this.log.records.length, retryTo ?? from + size);

@@ -132,10 +132,12 @@ test("cut off at any step, nothing is seen of it, and the next one ends it", asy
       (error: unknown) => error,
     );
     if (outcome instanceof Error) {
-      const isDone = (await bed.stores().checkpoints.read(`${NAME}/backfill`))?.attributes.phase;
-      if (isDone !== "handOver") expect(await isPublished(bed), about).toBe(false);
+      const journal = await bed.stores().checkpoints.read(`${NAME}/backfill`);
+      // The very last step may be done, and its reply lost.
+      const isSeen = ["handOver", "done"].includes(String(journal?.attributes.phase));
+      if (!isSeen) expect(await isPublished(bed), about).toBe(false);
       await tick(v2, bed.stores());
-      if (isDone !== "handOver") expect(await isPublished(bed), about).toBe(false);
+      if (!isSeen) expect(await isPublished(bed), about).toBe(false);
     } else expect(outcome, about).toMatchObject({ kind: "done" });
     expect((await backfillStack(request(from, bed.stores()))).kind, about).toMatch(/done|current/);
     await feed(v2, bed.stores(), LOG);

@@ -93,19 +93,6 @@ describe("the database file", () => {
     expect(await queryPlain(file, 'SELECT "group" FROM main."select"')).toEqual([["a"]]);
   });
 
-  it("goes again if it was made and nothing came, and stays if it was there", async () => {
-    const sink = sinkOf();
-    expect(await sink.open()).toBe(0);
-    await sink.close();
-    expect(await fs.readdir(dir)).toEqual([]);
-    await sink.open();
-    await sink.setAccounting({ rows: [] });
-    await sink.close();
-    await sink.open();
-    await sink.close();
-    expect(await fs.readdir(dir)).toEqual(["results.duckdb"]);
-  });
-
   it("is waited for while another process reads it", async () => {
     const sink = sinkOf(5_000);
     await sink.open();
