@@ -1,7 +1,6 @@
 /** Opens the results that a run wrote into an output directory, for queries. */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { PipelineDefinition } from "../define/definition.js";
 import { MillpondError } from "../errors.js";
 import {
@@ -17,6 +16,7 @@ import { storedPath } from "../sinks/lake-files.js";
 import { LocalLakeStorage } from "../sinks/lake-storage.js";
 import { lakeTableSql } from "../sinks/lake-view.js";
 import { tableLayouts } from "../sinks/layouts.js";
+import { HELD_MS_MAX, onceFree } from "../stores/once-free.js";
 import { Results } from "./results.js";
 
 export interface LakeView {
@@ -27,10 +27,6 @@ export interface LakeView {
   readonly sql: string;
 }
 
-/** A sink at work has the database open for moments only; a run may have it for longer. */
-const WRITER_MS_MAX = 5_000;
-const LOOK_AGAIN_MS = 20;
-
 /**
  * The database, and views over lake tables that it lacks.
  *
@@ -38,17 +34,8 @@ const LOOK_AGAIN_MS = 20;
  * @throws MillpondError USAGE when there are no results in `out`, CONFLICT while a run goes on
  *   writing
  */
-export async function openLocalResults(out: string, writableDir?: string): Promise<Results> {
-  const giveUpAt = performance.now() + WRITER_MS_MAX;
-  for (;;) {
-    try {
-      return await open(out, writableDir);
-    } catch (error) {
-      const isHeld = error instanceof MillpondError && error.code === "CONFLICT";
-      if (!isHeld || performance.now() >= giveUpAt) throw error;
-      await sleep(LOOK_AGAIN_MS);
-    }
-  }
+export function openLocalResults(out: string, writableDir?: string): Promise<Results> {
+  return onceFree(HELD_MS_MAX, () => open(out, writableDir));
 }
 
 async function open(out: string, writableDir: string | undefined): Promise<Results> {

@@ -14,13 +14,11 @@ import { type LakeStorage, LocalLakeStorage } from "../sinks/lake-storage.js";
 import { tableLayouts } from "../sinks/layouts.js";
 import type { Publication, Sink, TableLayout } from "../sinks/sink.js";
 import { bucketDatabase } from "../stores/bucket-database.js";
+import { HELD_MS_MAX } from "../stores/once-free.js";
 import type { Stores } from "../stores/open-stores.js";
 import type { AccountingRow } from "./accounting.js";
 import type { OutputPaths } from "./output.js";
 import { remoteSink } from "./remote-sinks.js";
-
-/** As long as readers wait for a writer. Whoever tries again anyway need not wait. */
-const READERS_MS = 5_000;
 
 /** Where the results of a pipeline are kept. */
 export interface SinkPlaces {
@@ -65,7 +63,7 @@ export function localPlaces({ lake, database }: OutputPaths): SinkPlaces {
   return {
     lake: new LocalLakeStorage(lake, path.join(lake, "_millpond", "tmp")),
     lakeName: lake,
-    database: { kind: "file", file: database, readersMs: READERS_MS },
+    database: { kind: "file", file: database, readersMs: HELD_MS_MAX },
   };
 }
 

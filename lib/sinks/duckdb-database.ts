@@ -166,7 +166,11 @@ function explain(detail: string): [ErrorCode, string] {
     return ["STORAGE", "The disk is full: free some space and run again; nothing is damaged."];
   }
   if (OUT_OF_MEMORY.test(detail)) {
-    return ["STORAGE", "What was to be written at once is too large; nothing is damaged."];
+    return [
+      "STORAGE",
+      "Records are too long to be written together; nothing is damaged. Shorten them, or keep no " +
+        "bronze of them.",
+    ];
   }
   if (/not a valid DuckDB database|serialization|Cannot open file/i.test(detail)) {
     return ["OUTPUT", "Give another output directory, or move the file away."];

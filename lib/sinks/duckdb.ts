@@ -6,10 +6,10 @@
  */
 import * as fs from "node:fs/promises";
 import * as path from "node:path";
-import { setTimeout } from "node:timers/promises";
 import type { Batch } from "../engine/batch.js";
 import { MillpondError } from "../errors.js";
 import { makeDirectory } from "../stores/make-directory.js";
+import { onceFree } from "../stores/once-free.js";
 import { Database } from "./duckdb-database.js";
 import type { BatchAppender } from "./duckdb-rows.js";
 import { columnDefinitions, nameList, quoteName, quoteText } from "./duckdb-types.js";
@@ -60,20 +60,6 @@ async function removeUnfinished(file: string): Promise<void> {
   if (start.length === 0 || isDuckdb) await fs.rm(file);
 }
 
-/** A reader holds the file for a query; who holds it for longer is told of. */
-async function openOnceFree(file: string, readersMs: number): Promise<Database> {
-  const until = performance.now() + readersMs;
-  for (;;) {
-    try {
-      return await Database.open({ path: file, tempDir: `${file}.tmp` });
-    } catch (error) {
-      const isHeld = error instanceof MillpondError && error.code === "CONFLICT";
-      if (!isHeld || performance.now() > until) throw error;
-      await setTimeout(100);
-    }
-  }
-}
-
 class DuckdbFile implements DuckdbSink {
   readonly name = "duckdb";
   readonly #options: DuckdbOptions;
@@ -90,7 +76,9 @@ class DuckdbFile implements DuckdbSink {
     const { file } = this.#options;
     makeDirectory(path.dirname(path.resolve(file)));
     await removeUnfinished(file);
-    const database = await openOnceFree(file, this.#options.readersMs ?? 0);
+    const database = await onceFree(this.#options.readersMs ?? 0, () =>
+      Database.open({ path: file, tempDir: `${file}.tmp` }),
+    );
     this.#opened = database;
     try {
       await database.transaction(() => this.#claim(database));

@@ -270,8 +270,8 @@ class Lake implements LakeSink {
   }
 
   async #compactTable({ layout, delta }: LakeTable): Promise<void> {
-    const merges: Action[] = [];
     if (this.#tooWide.has(delta.name)) return;
+    const merges: Action[] = [];
     for (const inputs of smallFileGroups(delta.snapshot.files.values())) {
       const columns = revisionColumns(layout);
       const database = this.#openDatabase();

@@ -35,7 +35,7 @@ interface Invocation {
   isAbandoned: boolean;
   /** Codes that it has to fail with; none for records that are to be taken. */
   readonly mustFail: readonly string[];
-  /** Codes that it may fail with. */
+  /** Codes that it may fail with besides. */
   readonly mayFail: Set<string>;
 }
 
@@ -175,7 +175,7 @@ export class ProcessorFleet {
     mustFail: readonly string[],
   ): Promise<void> {
     const { world } = this.#options;
-    const mayFail = new Set(mustFail);
+    const mayFail = new Set<string>();
     const invocation = { environment, deliveries, isAbandoned: false, mustFail, mayFail };
     this.#invocations.add(invocation);
     environment.invocations.add(invocation);
